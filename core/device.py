@@ -1,0 +1,76 @@
+"""What the hardware is, what it measured, and its readings now (memory, load, heat, watts).
+
+Never reads the hardware itself: probe does, in its own room; these are the words for what it found.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class DeviceKind(StrEnum):
+    """How memory and compute hang together."""
+
+    GPU = "gpu"
+    INTEGRATED_GPU = "integrated_gpu"
+    CPU = "cpu"
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One device that a model can run on. backend is llama.cpp's name (CUDA, Vulkan, Metal, CPU)."""
+
+    device_id: str
+    name: str
+    kind: DeviceKind
+    backend: str
+    memory_bytes: int
+    free_bytes: int
+    pci_id: str = ""
+    driver: str = ""
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """All devices, the best first, and what the runtime says of itself. warning is for a GPU that would be left unused."""
+
+    devices: tuple[Device, ...]
+    cpu_cores: int
+    ram_bytes: int
+    runtime: str
+    warning: str = ""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One look at the hardware. None means that the device does not say."""
+
+    at: float
+    load_percent: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    memory_ours_bytes: int | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: float | None = None
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """What this machine measured on itself, in llama-bench's way (warm-up, repetitions, median); speeds are per second.
+
+    prefill and decode are of the model and quantization named here at batch 1; spread is (p90 - p10) / median.
+    """
+
+    at: float
+    device: Device
+    runtime: str
+    memory_bandwidth_gbs: float
+    matrix_tflops: float
+    model: str
+    quantization: str
+    model_bytes: int
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    decode_by_batch: dict[int, float] = {}
+    load_s: float = 0.0
+    spread: float = 0.0
+    torch: str = ""

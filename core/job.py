@@ -1,0 +1,150 @@
+"""What a job is, in the field's words: request, terms, sampling, state, usage, finish reason.
+
+Never holds a decision. The prompt lives in JobRequest only, and JobRequest is never stored, logged or put into an event.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+JobId = NewType("JobId", str)
+PeerId = NewType("PeerId", str)
+
+MAX_JOB_TOKENS = 1 << 20
+
+
+class PriorityClass(StrEnum):
+    """The three classes of scheduling.md, most urgent first."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+class QualityClass(StrEnum):
+    """A budget of KL divergence from the unquantized model (metamodel.md): premium .006, standard .032, economy .11."""
+
+    PREMIUM = "premium"
+    STANDARD = "standard"
+    ECONOMY = "economy"
+
+
+class JobState(StrEnum):
+    """A job goes QUEUED, LOADING, PREFILL, DECODING, then to exactly one of the last four."""
+
+    QUEUED = "queued"
+    LOADING = "loading"
+    PREFILL = "prefill"
+    DECODING = "decoding"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DECLINED = "declined"
+
+    @property
+    def is_over(self) -> bool:
+        """True in the four states that no job leaves."""
+        return self in (JobState.FINISHED, JobState.FAILED, JobState.CANCELLED, JobState.DECLINED)
+
+
+class FinishReason(StrEnum):
+    """Why generation ended: the model's own end or a stop string, or the token limit."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 switch those filters off."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """One turn of a conversation; role is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+class JobTerms(msgspec.Struct, frozen=True):
+    """What may be known of a job by everyone in the house: all but the words. Prices are smallest units per 1M tokens."""
+
+    job_id: JobId
+    model: str
+    priority: PriorityClass
+    quality: QualityClass = QualityClass.STANDARD
+    deadline_s: float = 60.0
+    bid_per_mtok: int = 0
+    max_tokens: int = 128
+    max_total: int = 0
+    prompt_bytes: int = 0
+    fan_out: int = 1
+
+
+class JobRequest(msgspec.Struct, frozen=True):
+    """A job with its words: held in memory only while the job runs."""
+
+    terms: JobTerms
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = Sampling()
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens read and tokens delivered."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """What one job measured in the worker, in seconds; the speeds are the meta-model's training rows."""
+
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    ttft_s: float = 0.0
+    batch: float = 1.0
+
+
+class Price(msgspec.Struct, frozen=True):
+    """Smallest units of the payment token per one million tokens, in and out, and the requester's tip."""
+
+    input_per_mtok: int
+    output_per_mtok: int
+    tip_bp: int = 0
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One job as the owner sees it; times are seconds since the epoch, amounts are smallest units."""
+
+    terms: JobTerms
+    price: Price
+    state: JobState
+    received_at: float
+    payer: str = ""
+    peer: str = ""
+    usage: Usage = Usage()
+    amount: int = 0
+    vouchered: int = 0
+    prompt_read_at: float | None = None
+    first_token_at: float | None = None
+    ended_at: float | None = None
+    tokens_per_s: float = 0.0
+    reason: str = ""
+    place: int = 0
+    why_here: str = ""
+
+
+def charge(price: Price, usage: Usage) -> int:
+    """What this usage costs, in smallest units: rounded up once over the whole job, never per chunk (payments.md, rule 3)."""
+    parts = price.input_per_mtok * usage.prompt_tokens + price.output_per_mtok * usage.completion_tokens
+    return -(-parts * (10_000 + price.tip_bp) // (10_000 * 1_000_000))

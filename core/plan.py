@@ -1,0 +1,54 @@
+"""A Plan is one candidate way to serve a model on this machine; an Estimate is what it is predicted to do.
+
+Plain values: core.metamodel decides over them, core.runtimes carries them out, and neither knows the other.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How to serve: gpu_layers -1 is never used, the count is always explicit; slots are parallel sequences.
+
+    slot_context_tokens is the context of each slot; prefill_chunk is the most prompt tokens taken into one step.
+    """
+
+    model: str
+    runtime: str
+    quantization: str
+    slots: int
+    slot_context_tokens: int
+    gpu_layers: int = 0
+    threads: int = 1
+    prefill_chunk: int = 128
+    kv_type: str = "F16"
+    flash_attention: bool = True
+    unified_kv: bool = False
+    prefix_cache: bool = False
+    device_id: str = ""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """Predicted speeds of a plan in tokens per second; low is the 10 % lower bound, which is what we promise."""
+
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    decode_low_tokens_per_s: float
+    decode_high_tokens_per_s: float
+    step_slope: float
+    memory_bytes: int
+    fits: bool
+    reward_per_hour: float = 0.0
+    kl_divergence: float = 0.0
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The plan to serve, why in one sentence, and the runner-up."""
+
+    plan: Plan
+    estimate: Estimate
+    reason: str
+    runner_up: Plan | None = None
+    candidates: int = 0
+    measured_decode_tokens_per_s: float = 0.0
