@@ -32,7 +32,7 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """All devices, the best first, and what the runtime says of itself. warning is for a GPU that would be left unused."""
+    """All devices, the best first, and the runtime's version. warning: a GPU would be left unused, and the fix."""
 
     devices: tuple[Device, ...]
     cpu_cores: int

@@ -1,6 +1,6 @@
 """The one frame format on every link of ours: an unsigned-varint length, then the JSON of a tagged msgspec Struct.
 
-Never does I/O: bytes in, messages out. Every decoder has a size limit, and a frame over it is refused before its body is read.
+Never does I/O: bytes in, messages out. Every decoder has a size limit: one over it is refused before its body is read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a job is, in the field's words: request, terms, sampling, state, usage, finish reason.
 
-Never holds a decision. The prompt lives in JobRequest only, and JobRequest is never stored, logged or put into an event.
+Never holds a decision. The prompt lives in JobRequest only; a JobRequest is never stored, logged or put into an event.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
 
 
 class JobTerms(msgspec.Struct, frozen=True):
-    """What may be known of a job by everyone in the house: all but the words. Prices are smallest units per 1M tokens."""
+    """What everyone in the house may know of a job: all but the words. Prices are smallest units per 1M tokens."""
 
     job_id: JobId
     model: str
@@ -145,6 +145,6 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def charge(price: Price, usage: Usage) -> int:
-    """What this usage costs, in smallest units: rounded up once over the whole job, never per chunk (payments.md, rule 3)."""
+    """What this usage costs, in smallest units: rounded up once over the whole job, never per chunk."""
     parts = price.input_per_mtok * usage.prompt_tokens + price.output_per_mtok * usage.completion_tokens
     return -(-parts * (10_000 + price.tip_bp) // (10_000 * 1_000_000))

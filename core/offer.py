@@ -1,4 +1,4 @@
-"""What a peer sells: a public advert for one model, with prices, promised speeds and an expiry, and the quote for one job.
+"""What a peer sells: a public advert for one model (prices, promised speeds, expiry), and the quote for one job.
 
 Signing belongs to p2p (the peer's identity key); these are the words that get signed.
 """
@@ -30,7 +30,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Quote(msgspec.Struct, frozen=True):
-    """A price and a time for one job, good until expires_at. window_tokens is how far the worker runs ahead of payment."""
+    """A price and a time for one job, good until expires_at; window_tokens is how far we run ahead of payment."""
 
     job_id: JobId
     price: Price

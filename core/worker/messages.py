@@ -39,8 +39,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Start one job; answered by Started, Chunks and one Completed or JobFault. allowance is how many completion tokens are
-    paid for so far: the worker stops before it and waits for Allow (no allowance: None)."""
+    """Start one job; answered by Started, Chunks and one Completed or JobFault. allowance is how many completion tokens
+    are paid for so far: the worker stops before it and waits for Allow (no allowance: None)."""
 
     job_id: JobId
     messages: tuple[ChatMessage, ...]
@@ -75,7 +75,7 @@ class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
 
 
 class Quantize(msgspec.Struct, frozen=True, tag="quantize"):
-    """Quantize source to target (a new path, made atomically by the caller); answered by Progress and Quantized or Fault."""
+    """Quantize source to target (a new path, renamed by the caller); answered by Progress and Quantized or Fault."""
 
     source: str
     target: str

@@ -1,0 +1,59 @@
+"""Everything a user may change, with its limits; to and from TOML.
+
+Never reads the environment: the composition root reads the file and hands the value on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from core.job import QualityClass
+
+Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Amount = Annotated[int, msgspec.Meta(ge=0, lt=1 << 96)]
+
+
+class SettingsError(Exception):
+    """The settings file says something that is not allowed; the message names the place."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One peer's settings. Prices are smallest units per 1M tokens; the tariff is in smallest units per kWh."""
+
+    network: str = ""
+    listen_ip: str = "127.0.0.1"
+    listen_port: Port = 0
+    model: str = ""
+    quality: QualityClass = QualityClass.STANDARD
+    join_at_start: bool = False
+    max_memory_percent: Percent = 98
+    max_temperature_c: Annotated[int, msgspec.Meta(ge=40, le=110)] = 90
+    pause_on_battery: bool = True
+    tariff_per_kwh: Amount = 250_000
+    floor_per_mtok: Amount = 500_000
+    window_tokens: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 64
+    unsecured_credit: Amount = 100_000
+    redeem_at: Amount = 20_000
+    theme: str = "system"
+    reduce_motion: bool = False
+
+
+def load_settings(text: bytes) -> Settings:
+    """Settings from TOML; what is absent keeps its default. Raises SettingsError."""
+    try:
+        return msgspec.toml.decode(text, type=Settings)
+    except msgspec.MsgspecError as error:
+        raise SettingsError(f"The settings file is not usable: {error}.") from error
+
+
+def dump_settings(settings: Settings) -> bytes:
+    """The TOML of these settings."""
+    lines = [f"{name} = {_toml(value)}" for name, value in msgspec.to_builtins(settings).items()]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _toml(value: object) -> str:
+    return msgspec.json.encode(value).decode()
