@@ -1,6 +1,6 @@
 """Where one peer keeps its things: the paths inside a home folder.
 
-Pure: makes no folder and reads no file. Every file of a peer lies under its home, so that several can live on one machine.
+Pure: makes no folder and reads no file. All of a peer lies under its home, so several can live on one machine.
 """
 
 from __future__ import annotations

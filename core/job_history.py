@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from core import events as e
 from core.job import Job, JobId, JobState, Price
 from core.node_state import NodeState, Served
+from core.payments.ledger import bill
 
 MAX_ENDED_JOBS = 500
 MAX_DAYS = 400
@@ -112,6 +113,7 @@ def _ended(state: NodeState, event: e.JobEnded) -> NodeState:
         ended=_keep(over, state.ended),
         total=_counted(state.total, over, event),
         days=kept,
+        ledger=bill(state.ledger, job.payer, event.amount),
         idle_since=idle_since,
     )
 

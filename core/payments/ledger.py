@@ -50,7 +50,8 @@ class Transaction(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What one payer has signed for us: the highest cumulative and its signature, and how much of it is cashed."""
+    """What one payer has signed for us: the highest cumulative and its signature, how much of it is cashed, and what
+    its ended jobs cost."""
 
     owner: str
     hot: str
@@ -58,8 +59,8 @@ class Lane(msgspec.Struct, frozen=True):
     signature: str
     redeemed: int = 0
     settling: int = 0
+    billed: int = 0
     is_secured: bool = True
-    jobs: int = 0
 
     @property
     def unredeemed(self) -> int:
@@ -114,6 +115,15 @@ def add_voucher(ledger: Ledger, fact: VoucherAccepted) -> Ledger:
         known, cumulative=fact.cumulative, signature=fact.signature, is_secured=fact.is_secured
     )
     return msgspec.structs.replace(ledger, lanes={**ledger.lanes, fact.payer: lane})
+
+
+def bill(ledger: Ledger, payer: str, amount: int) -> Ledger:
+    """An ended job of this payer cost this much."""
+    lane = ledger.lanes.get(payer)
+    if lane is None:
+        return ledger
+    billed = msgspec.structs.replace(lane, billed=lane.billed + amount)
+    return msgspec.structs.replace(ledger, lanes={**ledger.lanes, payer: billed})
 
 
 def submit_redemption(ledger: Ledger, fact: RedemptionSubmitted) -> Ledger:
