@@ -41,6 +41,7 @@ class Estimate(msgspec.Struct, frozen=True):
     fits: bool
     reward_per_hour: float = 0.0
     kl_divergence: float = 0.0
+    probability_ok: float = 1.0
 
 
 class Choice(msgspec.Struct, frozen=True):

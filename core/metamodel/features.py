@@ -1,0 +1,143 @@
+"""One prediction's question in physical units (a Case), and the numbers that the boosters see.
+
+Pure. Names of devices and models never enter: a new device, runtime or quantization needs no new class.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import msgspec
+
+from core.device import Benchmark, Device, DeviceKind
+from core.metamodel.fit import file_bytes, kv_bytes_per_token, offload_share
+from core.metamodel.quantizations import quantization
+from core.model_card import ModelCard
+from core.plan import Plan
+
+HOST_BANDWIDTH_GBS = 40.0
+HOST_MATRIX_TFLOPS = 0.6
+_NOMINAL = {
+    DeviceKind.GPU: (360.0, 30.0),
+    DeviceKind.INTEGRATED_GPU: (90.0, 4.0),
+    DeviceKind.CPU: (HOST_BANDWIDTH_GBS, HOST_MATRIX_TFLOPS),
+}
+_BACKENDS = ("cuda", "rocm", "vulkan", "metal", "sycl", "cpu")
+_RUNTIMES = ("llama.cpp", "tgis", "vllm", "mlx", "exllamav2", "torch")
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """What a device can do at most: memory bandwidth in GB/s, matrix rate in TFLOP/s."""
+
+    bandwidth_gbs: float
+    matrix_tflops: float
+
+
+class Case(msgspec.Struct, frozen=True):
+    """Device, model, runtime and workload of one measurement or prediction.
+
+    batch sequences step together at this depth (tokens already in the KV cache); prompt_tokens go into one prefill in
+    chunks of chunk_tokens. host_share of the weights is read from the host's memory. gpus > 1 only where they share
+    each layer's work.
+    """
+
+    bandwidth_gbs: float
+    matrix_tflops: float
+    file_bytes: float
+    active_bytes: float
+    parameters: float
+    active_parameters: float
+    layers: float
+    hidden: float
+    bits: float
+    dequant_class: int = 0
+    kv_bytes_per_token: float = 0.0
+    batch: float = 1.0
+    depth: float = 0.0
+    prompt_tokens: float = 512.0
+    chunk_tokens: float = 512.0
+    host_share: float = 0.0
+    gpus: int = 1
+    unified: bool = False
+    backend: str = "cpu"
+    runtime: str = "llama.cpp"
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """How many sequences step together, how deep they are, and how long the prompts are, in tokens."""
+
+    batch: float = 1.0
+    depth: float = 0.0
+    prompt_tokens: float = 512.0
+
+
+def rates(device: Device, benchmark: Benchmark | None, nominal: Rates | None = None) -> Rates:
+    """Measured here if the benchmark is of this device, else the datasheet's, else typical of the kind of device."""
+    if benchmark is not None and is_of_device(benchmark, device) and benchmark.memory_bandwidth_gbs > 0:
+        return Rates(benchmark.memory_bandwidth_gbs, max(benchmark.matrix_tflops, 1e-3))
+    return nominal or Rates(*_NOMINAL[device.kind])
+
+
+def is_of_device(benchmark: Benchmark, device: Device) -> bool:
+    """A measurement counts for the device and driver that it was taken on."""
+    measured = benchmark.device
+    return measured.device_id == device.device_id and measured.driver == device.driver
+
+
+def case(plan: Plan, device: Device, *, card: ModelCard, able: Rates, workload: Workload) -> Case:
+    """The physical question behind a plan."""
+    weights = float(file_bytes(card, plan.quantization))
+    row = quantization(plan.quantization)
+    return Case(
+        bandwidth_gbs=able.bandwidth_gbs,
+        matrix_tflops=able.matrix_tflops,
+        file_bytes=weights,
+        active_bytes=weights,
+        parameters=float(card.parameters),
+        active_parameters=float(card.parameters),
+        layers=float(card.layers),
+        hidden=float(card.hidden),
+        bits=8 * weights / max(1, card.parameters),
+        dequant_class=row.dequant_class if row is not None else 0,
+        kv_bytes_per_token=kv_bytes_per_token(card, plan.kv_type),
+        batch=workload.batch,
+        depth=workload.depth,
+        prompt_tokens=workload.prompt_tokens,
+        chunk_tokens=float(plan.prefill_chunk),
+        host_share=0.0 if device.kind is DeviceKind.CPU else 1 - offload_share(plan, card),
+        unified=device.kind is not DeviceKind.GPU,
+        backend=backend_of(device),
+        runtime=plan.runtime,
+    )
+
+
+def backend_of(device: Device) -> str:
+    """The backend's name as the figures spell it: cuda, rocm, vulkan, metal, sycl or cpu."""
+    name = device.backend.lower()
+    aliases = {"hip": "rocm", "mtl": "metal", "blas": "cpu"}
+    return aliases.get(name, name)
+
+
+def vector(c: Case) -> list[float]:
+    """The boosters' inputs, in a fixed order: logs of the physical quantities, then shares and kinds."""
+    return [
+        log(c.bandwidth_gbs),
+        log(c.matrix_tflops),
+        log(c.matrix_tflops / c.bandwidth_gbs),
+        log(c.active_bytes),
+        log(c.file_bytes / c.active_bytes),
+        log(c.active_parameters),
+        c.bits,
+        c.layers,
+        c.hidden,
+        float(c.dequant_class),
+        log(c.batch),
+        log(1 + c.depth),
+        log(1 + c.kv_bytes_per_token * max(1.0, c.depth)),
+        log(c.prompt_tokens),
+        c.host_share,
+        float(c.gpus),
+        float(c.unified),
+        float(_BACKENDS.index(c.backend)) if c.backend in _BACKENDS else -1.0,
+        float(_RUNTIMES.index(c.runtime)) if c.runtime in _RUNTIMES else -1.0,
+    ]

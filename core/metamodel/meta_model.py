@@ -1,0 +1,133 @@
+"""The meta-model: predicts every candidate plan on this machine and chooses one, with its reason, in under a second.
+
+Reads one asset when it is opened. Never touches the hardware and never runs a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+from pathlib import Path
+
+import msgspec
+
+from core.device import Benchmark, Device, Machine
+from core.metamodel import choice as choosing
+from core.metamodel.candidates import candidates
+from core.metamodel.correction import Observation, offset
+from core.metamodel.features import Case, Rates, Workload, case, is_of_device, rates
+from core.metamodel.fit import Fit, probability_ok
+from core.metamodel.goal import Goal
+from core.metamodel.own_runs import batch_slope, decode_case, prefill_case
+from core.metamodel.predictor import Phase, Prediction, Predictor, Spread, open_prior
+from core.metamodel.quantizations import kl_divergence
+from core.metamodel.roofline import constants_for, step_slope
+from core.model_card import ModelCard
+from core.plan import Choice, Estimate, Plan
+
+
+class MetaModel:
+    """Owns the trained predictor and the memory of what did not fit."""
+
+    def __init__(self, predictor: Predictor, fit: Fit) -> None:
+        self._predictor = predictor
+        self.fit = fit
+
+    @classmethod
+    def open(cls, path: Path, *, fit: Fit | None = None) -> MetaModel:
+        """From the trained asset (assets/metamodel/prior.json). Raises OSError or msgspec.MsgspecError."""
+        return cls(Predictor(open_prior(path)), fit or Fit())
+
+    def predict(
+        self, plan: Plan, device: Device, *, card: ModelCard, benchmark: Benchmark | None = None
+    ) -> Estimate:
+        """What this plan would do on this device, corrected by the device's own benchmark if there is one."""
+        return self._estimates([plan], device, card=card, benchmark=benchmark, goal=Goal())[0]
+
+    def choose(
+        self, card: ModelCard, machine: Machine, *, benchmark: Benchmark | None, goal: Goal
+    ) -> Choice | choosing.NoPlan:
+        """The best plan over all devices of this machine, or why there is none."""
+        estimates: list[tuple[Plan, Estimate]] = []
+        for device in machine.devices:
+            plans = candidates(card, device, machine=machine, limits=goal.limits, fit=self.fit)
+            found = self._estimates(plans, device, card=card, benchmark=benchmark, goal=goal)
+            estimates.extend(zip(plans, found, strict=True))
+        chosen = choosing.choose(estimates, goal=goal)
+        if isinstance(chosen, Choice) and _is_measured(chosen.plan, card, machine=machine, benchmark=benchmark):
+            measured = benchmark.decode_tokens_per_s if benchmark is not None else 0.0
+            return msgspec.structs.replace(chosen, measured_decode_tokens_per_s=measured)
+        return chosen
+
+    def _estimates(
+        self, plans: Sequence[Plan], device: Device, *, card: ModelCard, benchmark: Benchmark | None, goal: Goal
+    ) -> list[Estimate]:
+        own = benchmark if benchmark is not None and is_of_device(benchmark, device) else None
+        able = rates(device, own, self._nominal(device))
+        mix = goal.mix
+        decoding = Workload(1.0, mix.prompt_tokens + mix.output_tokens / 2, mix.prompt_tokens)
+        cases = [case(p, device, card=card, able=able, workload=decoding) for p in plans]
+        decode = self._corrected(Phase.DECODE, cases, own, card=card)
+        prefill = self._corrected(Phase.PREFILL, cases, own, card=card)
+        slopes = [self._slope(c, own) for c in cases]
+        spread = self._spread(own)
+        rows = zip(plans, decode, prefill, slopes, strict=True)
+        return [
+            self._estimate(plan, device, card=card, speeds=(d, p, slope), spread=spread) for plan, d, p, slope in rows
+        ]
+
+    def _estimate(
+        self, plan: Plan, device: Device, *, card: ModelCard, speeds: tuple[float, float, float], spread: Spread
+    ) -> Estimate:
+        decode, prefill, slope = speeds
+        needed = self.fit.needed_bytes(plan, card, device)
+        return Estimate(
+            prefill_tokens_per_s=prefill,
+            decode_tokens_per_s=decode,
+            decode_low_tokens_per_s=decode * exp(spread.low),
+            decode_high_tokens_per_s=decode * exp(spread.high),
+            step_slope=slope,
+            memory_bytes=needed,
+            fits=self.fit.fits(needed, device),
+            kl_divergence=kl_divergence(plan.quantization, source=card.source_quantization, kv=plan.kv_type),
+            probability_ok=probability_ok(needed, device.free_bytes),
+        )
+
+    def _corrected(self, phase: Phase, cases: list[Case], own: Benchmark | None, *, card: ModelCard) -> list[float]:
+        cold = self._predictor.predict(phase, cases)
+        seen = self._observations(phase, own, card=card)
+        return [p.tokens_per_s * exp(offset(c, seen, outside=p.outside)) for c, p in zip(cases, cold, strict=True)]
+
+    def _observations(self, phase: Phase, own: Benchmark | None, *, card: ModelCard) -> tuple[Observation, ...]:
+        if own is None:
+            return ()
+        measured = own.decode_tokens_per_s if phase is Phase.DECODE else own.prefill_tokens_per_s
+        if measured <= 0:
+            return ()
+        seen = decode_case(own, card) if phase is Phase.DECODE else prefill_case(own, card)
+        said: Prediction = self._predictor.predict(phase, [seen])[0]
+        return (Observation(seen, measured, said.tokens_per_s),)
+
+    def _slope(self, c: Case, own: Benchmark | None) -> float:
+        measured = batch_slope(own) if own is not None else None
+        if measured is not None:
+            return measured
+        return step_slope(c, constants_for(c.backend, self._predictor.prior.constants))
+
+    def _spread(self, own: Benchmark | None) -> Spread:
+        cold = self._predictor.side(Phase.DECODE).spread
+        return cold if own is None else Spread(low=cold.own_low, high=cold.own_high)
+
+    def _nominal(self, device: Device) -> Rates | None:
+        found = self._predictor.prior.rates.get(device.name)
+        return Rates(*found) if found is not None else None
+
+
+def _is_measured(plan: Plan, card: ModelCard, *, machine: Machine, benchmark: Benchmark | None) -> bool:
+    device = next((d for d in machine.devices if d.device_id == plan.device_id), None)
+    return (
+        benchmark is not None
+        and device is not None
+        and is_of_device(benchmark, device)
+        and (benchmark.model, benchmark.quantization) == (card.model, plan.quantization)
+    )
