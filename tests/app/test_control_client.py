@@ -29,7 +29,7 @@ async def answer(command: Command) -> Reply:
 
 async def in_thread(work: Callable[[], Result]) -> Result:
     with trio.fail_after(10):
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(work)
 
 
 @asynccontextmanager
