@@ -31,7 +31,7 @@ def main() -> None:
     llama = {name: line for name, line in base.items() if name == LLAMA}
     torch = without(closure(extras["torch"]), base)
     dev = without(closure(extras["dev"]), base | torch)
-    write("requirements.lock", without(base, llama), ELSEWHERE)
+    write("requirements.lock", without(base, llama), more=ELSEWHERE)
     write("requirements-llama.lock", llama)
     write("requirements-torch.lock", torch)
     write("requirements-dev.lock", dev)
@@ -83,7 +83,7 @@ def without(pins: dict[str, str], taken: dict[str, str]) -> dict[str, str]:
     return {name: line for name, line in pins.items() if name not in taken}
 
 
-def write(name: str, pins: dict[str, str], more: Iterable[str] = ()) -> None:
+def write(name: str, pins: dict[str, str], *, more: Iterable[str] = ()) -> None:
     """Write one lock file, sorted."""
     (FOLDER / name).write_text(TITLE + "".join(f"{line}\n" for line in sorted([*pins.values(), *more])))
 

@@ -91,9 +91,9 @@ def unused_gpu(facts: Facts, flavour: Flavour) -> Advice | None:
     return Advice(start + reason, f"{line} && ./starling setup" if line else "")
 
 
-def wants_torch(facts: Facts, *, asked: bool) -> bool:
-    """Whether to install torch: asked for, or a GPU that its ordinary build can use."""
-    return asked or facts.gpu in (Gpu.NVIDIA, Gpu.APPLE)
+def has_use_for_torch(facts: Facts) -> bool:
+    """Whether there is a GPU that torch's ordinary build can use."""
+    return facts.gpu in (Gpu.NVIDIA, Gpu.APPLE)
 
 
 def torch_size(facts: Facts) -> str:
@@ -159,7 +159,7 @@ def as_owner(line: str, facts: Facts) -> str:
     return line if facts.is_root or not line else f"sudo {line}"
 
 
-def space_advice(facts: Facts, needed_bytes: int) -> Advice | None:
+def space_advice(facts: Facts, *, needed_bytes: int) -> Advice | None:
     """What to say when the disk is too full to begin."""
     if facts.free_bytes >= needed_bytes:
         return None

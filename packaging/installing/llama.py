@@ -17,23 +17,23 @@ LOAD_S = 120.0
 LOADS = "import llama_cpp; llama_cpp.llama_backend_init()"
 
 
-def build_and_install(home: Home, flavour: Flavour, steps: Steps) -> Flavour:
+def build_and_install(home: Home, flavour: Flavour, *, steps: Steps) -> Flavour:
     """Build, install and load llama.cpp; for the processor if a GPU build fails. StepError if neither works."""
     with steps.step(f"Building llama.cpp for {flavour.value} (minutes; once)"):
         try:
-            install(home, flavour, steps, is_fresh=flavour is not Flavour.CPU)
+            install(home, flavour, steps=steps, is_fresh=flavour is not Flavour.CPU)
         except StepError:
             # Once more, from source and for the processor: a cached wheel can come from another kind of processor.
-            install(home, Flavour.CPU, steps, is_fresh=flavour is Flavour.CPU)
+            install(home, Flavour.CPU, steps=steps, is_fresh=flavour is Flavour.CPU)
             return Flavour.CPU
     return flavour
 
 
-def install(home: Home, flavour: Flavour, steps: Steps, *, is_fresh: bool) -> None:
+def install(home: Home, flavour: Flavour, *, steps: Steps, is_fresh: bool) -> None:
     """Install the wheel of one flavour, building it if it is not kept, and load it once."""
     wheel = kept_wheel(home, flavour)
     if wheel is None:
-        build(home, flavour, steps, is_fresh=is_fresh)
+        build(home, flavour, steps=steps, is_fresh=is_fresh)
         wheel = kept_wheel(home, flavour)
     if wheel is None:
         raise StepError("pip made no wheel")
@@ -46,7 +46,7 @@ def install(home: Home, flavour: Flavour, steps: Steps, *, is_fresh: bool) -> No
         raise
 
 
-def build(home: Home, flavour: Flavour, steps: Steps, *, is_fresh: bool) -> None:
+def build(home: Home, flavour: Flavour, *, steps: Steps, is_fresh: bool) -> None:
     """Make the wheel; fresh: from source, whatever pip has in its cache."""
 
     def on_line(line: str) -> None:

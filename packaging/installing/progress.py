@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from installing.choices import Advice
+
 COUNT = re.compile(r"^\s*\[\s*(\d+)/(\d+)\]")
 LIMIT_S = 3 * 3600.0
 TAIL_CHARACTERS = 6_000
 TICK_S = 1.0
 QUIET_SHARE = 0.1
+RULE = "=" * 78
 
 
 class StepError(Exception):
@@ -46,13 +49,17 @@ def in_words(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
+def in_lines(advice: Advice) -> str:
+    """An advice as its owner reads it: the sentence, and the line to type under it."""
+    return f"{advice.sentence}.\n" + (f"    {advice.line}\n" if advice.line else "")
+
+
 @dataclass
 class Steps:
     """Numbered steps on one screen and one log. Owns the line that is being drawn."""
 
     total: int
     screen: TextIO
-    log: Path
     clock: Callable[[], float] = time.monotonic
     number: int = 0
     _title: str = ""
@@ -73,9 +80,13 @@ class Steps:
         try:
             yield
         except BaseException:
-            self._stop(finished, ticker, "stopped after")
+            finished.set()
+            ticker.join(timeout=2 * TICK_S)
+            self._end_line("stopped after")
             raise
-        self._stop(finished, ticker, "done in")
+        finished.set()
+        ticker.join(timeout=2 * TICK_S)
+        self._end_line("done in")
 
     def count(self, done: int, total: int) -> None:
         """Show how far a counted step is: every change on a terminal, every tenth in a log."""
@@ -85,14 +96,13 @@ class Steps:
             self._said = share
             self._write(f"      [{done}/{total}] after {in_words(self.clock() - self._began)}\n")
 
-    def say(self, sentence: str, line: str = "") -> None:
-        """Say one thing to the owner, with the exact line to type under it."""
-        self._write(f"{sentence}.\n" + (f"    {line}\n" if line else ""))
+    def say(self, sentence: str) -> None:
+        """Say one thing to the owner."""
+        self._write(f"{sentence}.\n")
 
-    def shout(self, sentence: str, line: str = "") -> None:
-        """Say something that must not be overlooked."""
-        rule = "=" * 78
-        self._write(f"{rule}\n{sentence}.\n" + (f"    {line}\n" if line else "") + f"{rule}\n")
+    def shout(self, advice: Advice) -> None:
+        """Say something that must not be overlooked, with the exact line to type under it."""
+        self._write(f"{RULE}\n{in_lines(advice)}{RULE}\n")
 
     def _start_line(self) -> None:
         if self.screen.isatty():
@@ -105,9 +115,7 @@ class Steps:
             if self.screen.isatty():
                 self._draw()
 
-    def _stop(self, finished: threading.Event, ticker: threading.Thread, word: str) -> None:
-        finished.set()
-        ticker.join(timeout=2 * TICK_S)
+    def _end_line(self, word: str) -> None:
         spent = in_words(self.clock() - self._began)
         if self.screen.isatty():
             self._write(f"[{self.number}/{self.total}] {self._title}: {word} {spent}\n")

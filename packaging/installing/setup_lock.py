@@ -24,7 +24,7 @@ def only_one(folder: Path, on_wait: Callable[[str], None], *, patience_s: float 
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "owner"
     with (folder / "lock").open("a+") as file:
-        _wait_for(file, lambda: on_wait(_waiting_sentence(owner)), patience_s)
+        _wait_for(file, lambda: on_wait(_waiting_sentence(owner)), patience_s=patience_s)
         owner.write_text(str(os.getpid()))
         try:
             yield
@@ -41,7 +41,7 @@ def _waiting_sentence(owner: Path) -> str:
     return f"Another set-up is running here{f' (process {number})' if number else ''}; waiting for it"
 
 
-def _wait_for(file: TextIO, on_wait: Callable[[], None], patience_s: float) -> None:
+def _wait_for(file: TextIO, on_wait: Callable[[], None], *, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     has_said = False
     while not _take(file):

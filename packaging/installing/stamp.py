@@ -58,7 +58,7 @@ def fingerprint(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def outstanding(stamp: Stamp | None, wanted: Mapping[Part, str], python: str) -> Outstanding:
+def outstanding(stamp: Stamp | None, wanted: Mapping[Part, str], *, python: str) -> Outstanding:
     """Compare what is there with what is wanted; parts that nobody asks for now are left in place."""
     if stamp is None or stamp.python != python or stamp.under_way:
         return Outstanding(True, tuple(part for part in Part if part in wanted))

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from installing.checks import run_checks
 from installing.choices import choose_flavour, unused_gpu
-from installing.environment import SetupError, Wish, prepare
+from installing.environment import prepare
 from installing.facts import Facts
 from installing.home import Home
+from installing.progress import in_lines
+from installing.work import SetupError, Wish
 
 WITH_TORCH = "--with-torch"
 USAGE = "usage: ./starling [setup [--with-torch] | test [pytest words] | a word of the app (./starling --help)]"
@@ -20,12 +22,12 @@ USAGE = "usage: ./starling [setup [--with-torch] | test [pytest words] | a word 
 def start(home: Home, words: Sequence[str]) -> int:
     """Do what the words ask; the exit code."""
     first, rest = (words[0], list(words[1:])) if words else ("", [])
-    wish = Wish(tests=first == "test", torch=WITH_TORCH in words)
+    wish = Wish(tests=first == "test", torch=WITH_TORCH in words, again=first == "setup")
     if first == "setup" and set(rest) - {WITH_TORCH}:
         print(USAGE, file=sys.stderr)
         return 2
     try:
-        facts = prepare(home, wish, sys.stderr)
+        facts = prepare(home, wish, screen=sys.stderr)
     except SetupError as fault:
         return explain_failure(home, fault)
     except KeyboardInterrupt:
@@ -37,14 +39,12 @@ def start(home: Home, words: Sequence[str]) -> int:
         case "test":
             return run_checks(home, [word for word in rest if word != WITH_TORCH])
         case _:
-            return run_app(home, [word for word in words if word != WITH_TORCH], facts)
+            return run_app(home, [word for word in words if word != WITH_TORCH], facts=facts)
 
 
 def explain_failure(home: Home, fault: SetupError) -> int:
     """One sentence, the line that fixes it, and where the log is."""
-    print(f"{fault.advice.sentence}.", file=sys.stderr)
-    if fault.advice.line:
-        print(f"    {fault.advice.line}", file=sys.stderr)
+    print(in_lines(fault.advice), end="", file=sys.stderr)
     if home.log.exists():
         print(f"The full log is {home.log}", file=sys.stderr)
     return 1
@@ -55,13 +55,12 @@ def say_ready(facts: Facts) -> int:
     flavour = choose_flavour(facts)
     warning = unused_gpu(facts, flavour)
     if warning is not None:
-        print(f"{warning.sentence}.", file=sys.stderr)
-        print(f"    {warning.line}" if warning.line else "", file=sys.stderr)
+        print(in_lines(warning), end="", file=sys.stderr)
     print(f"Ready: {facts.gpu.value}, llama.cpp for {flavour.value}. ./starling starts it.", file=sys.stderr)
     return 0
 
 
-def run_app(home: Home, words: list[str], facts: Facts) -> int:
+def run_app(home: Home, words: list[str], *, facts: Facts) -> int:
     """Become the app. Without a display the window's word is turned into the headless one, and that is said."""
     if not words and not facts.has_display:
         print("There is no display here, so Starling runs without its window (starling headless).", file=sys.stderr)

@@ -6,7 +6,6 @@ import socket
 
 from installing.facts import Facts, Gpu, System
 
-SKIPPED = "skipped"
 PROCESSOR_INDEX = "https://download.pytorch.org/whl/cpu"
 INDEX_ADDRESS = ("download.pytorch.org", 443)
 REACH_S = 3.0
