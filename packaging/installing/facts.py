@@ -39,7 +39,7 @@ class Flavour(Enum):
     CUDA = "CUDA"
     VULKAN = "Vulkan"
     METAL = "Metal"
-    CPU = "processor"
+    CPU = "the processor"
 
 
 class Need(Enum):

@@ -169,6 +169,7 @@ def _pump(
         return str(fault)
     assert child.stdout is not None
     deadline = threading.Timer(limit_s, child.kill)
+    deadline.daemon = True
     deadline.start()
     tail = ""
     try:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from installing.checks import run_checks
 from installing.choices import choose_flavour, unused_gpu
 from installing.environment import prepare
-from installing.facts import Facts
+from installing.facts import Facts, Flavour
 from installing.home import Home
+from installing.parts import SKIPPED
 from installing.progress import in_lines
+from installing.stamp import Part, read_stamp
 from installing.work import SetupError, Wish
 
 WITH_TORCH = "--with-torch"
@@ -35,7 +37,7 @@ def start(home: Home, words: Sequence[str]) -> int:
         return 130
     match first:
         case "setup":
-            return say_ready(facts)
+            return say_ready(home, facts)
         case "test":
             return run_checks(home, [word for word in rest if word != WITH_TORCH])
         case _:
@@ -50,9 +52,11 @@ def explain_failure(home: Home, fault: SetupError) -> int:
     return 1
 
 
-def say_ready(facts: Facts) -> int:
+def say_ready(home: Home, facts: Facts) -> int:
     """Close a set-up that was asked for by itself."""
-    flavour = choose_flavour(facts)
+    stamp = read_stamp(home.stamp)
+    has_fallen_back = stamp is not None and stamp.parts.get(Part.LLAMA.value) == SKIPPED
+    flavour = Flavour.CPU if has_fallen_back else choose_flavour(facts)
     warning = unused_gpu(facts, flavour)
     if warning is not None:
         print(in_lines(warning), end="", file=sys.stderr)
