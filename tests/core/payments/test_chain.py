@@ -1,0 +1,241 @@
+"""The escrow on a real EVM, through the real JSON-RPC server: what the chain does is what the laws say."""
+
+from collections.abc import Iterator
+from threading import Thread
+
+import msgspec
+import pytest
+
+from app.devnet_evm import EvmChain
+from app.devnet_methods import Methods
+from app.devnet_rpc import RpcServer
+from core.payments import devnet_deploy
+from core.payments.chain import EscrowChain, nonce_of
+from core.payments.chain_values import (
+    Account,
+    ChainUnavailable,
+    Lane,
+    Receipt,
+    TransactionRefused,
+    WrongChain,
+    WrongContract,
+)
+from core.payments.devnet_deploy import Deployment
+from core.payments.voucher import Party, Voucher, address_of, sign_voucher
+
+CHAIN_ID = 31337
+TIMEOUT_S = 10.0
+ETHER = 10**18
+
+
+class Network(msgspec.Struct, frozen=True):
+    rpc: str
+    deployment: Deployment
+    chain: EscrowChain
+
+
+class Outbox:
+    """Keeps what was recorded, in order."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, bytes]] = []
+
+    def record(self, transaction: str, raw: bytes) -> None:
+        self.rows.append((transaction, raw))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    server = RpcServer(Methods(EvmChain(tmp_path_factory.mktemp("chain") / "c.sqlite", CHAIN_ID)), 0)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    deployment = devnet_deploy.deploy(server.url, exit_delay_s=60)
+    yield Network(server.url, deployment, connect(server.url, deployment))
+    server.shutdown()
+    server.server_close()
+
+
+def connect(rpc: str, deployment: Deployment) -> EscrowChain:
+    return EscrowChain.connect(
+        rpc, chain_id=deployment.chain_id, escrow=deployment.escrow, token=deployment.token, timeout_s=TIMEOUT_S
+    )
+
+
+def key_of(number: int) -> bytes:
+    return number.to_bytes(32)
+
+
+def party_of(number: int) -> Party:
+    return Party(f"0x{number:040x}", address_of(key_of(number)))
+
+
+def payer_with(network: Network, number: int, amount: int) -> Party:
+    devnet_deploy.fund(network.rpc, network.deployment, party_of(number), amount, ETHER)
+    return party_of(number)
+
+
+def voucher(network: Network, payer: int, worker: Party, cumulative: int) -> Voucher:
+    return sign_voucher(
+        key_of(payer), network.chain.domain, payer=party_of(payer), worker=worker.id, cumulative=cumulative
+    )
+
+
+def mined(network: Network, transaction: str) -> Receipt:
+    receipt = network.chain.receipt(transaction)
+    assert receipt is not None
+    return receipt
+
+
+def test_money_goes_from_deposit_to_the_owner(network: Network) -> None:
+    chain, outbox = network.chain, Outbox()
+    payer, worker = payer_with(network, 101, 1000), payer_with(network, 102, 0)
+    assert chain.account(payer) == Account(1000, 0, 0)
+    chain.reserve(key_of(101), (payer, worker.id), 600, outbox.record)
+    assert (chain.account(payer).free, chain.lane(payer.id, worker.id)) == (400, Lane(600, 0, None))
+    sent = chain.redeem(key_of(102), worker, [voucher(network, 101, worker, 250)], outbox.record)
+    assert chain.lane(payer.id, worker.id) == Lane(350, 250, None)
+    assert chain.account(worker).earned == 250
+    receipt = mined(network, sent)
+    assert (receipt.paid, receipt.redeemed) == (250, {payer.id: 250})
+    [event] = chain.redeemed_events(worker.id, 0)
+    assert (event.transaction, event.block_hash) == (sent, receipt.block_hash)
+    assert (event.payer, event.worker, event.paid, event.total) == (payer.id, worker.id, 250, 250)
+    paid = chain.pay_out(key_of(102), worker, outbox.record)
+    assert (mined(network, paid).paid_out, chain.account(worker).earned) == (250, 0)
+    assert chain.token_balance(worker.owner) == 250
+
+
+def test_many_lanes_are_cashed_in_one_transaction_and_again_changes_nothing(network: Network) -> None:
+    chain, worker, payers = network.chain, payer_with(network, 110, 0), range(111, 116)
+    for number in payers:
+        payer_with(network, number, 100)
+    vouchers = [voucher(network, number, worker, 10 * (number - 110)) for number in payers]
+    sent = chain.redeem_and_pay_out(key_of(110), worker, vouchers, Outbox().record)
+    assert mined(network, sent).redeemed == {v.payer.id: v.cumulative for v in vouchers}
+    assert mined(network, sent).paid == mined(network, sent).paid_out == 150
+    assert chain.token_balance(worker.owner) == 150
+    again = chain.redeem_and_pay_out(key_of(110), worker, vouchers, Outbox().record)
+    assert (mined(network, again).paid, chain.token_balance(worker.owner)) == (0, 150)
+
+
+def test_a_debt_beyond_the_funds_is_paid_in_part_and_never_dies(network: Network) -> None:
+    chain, worker = network.chain, payer_with(network, 121, 0)
+    payer_with(network, 120, 30)
+    owed = [voucher(network, 120, worker, 50)]
+    chain.redeem(key_of(121), worker, owed, Outbox().record)
+    assert chain.account(worker).earned == 30
+    payer_with(network, 120, 100)
+    chain.redeem(key_of(121), worker, owed, Outbox().record)
+    assert (chain.account(worker).earned, chain.account(party_of(120)).free) == (50, 80)
+
+
+def test_what_would_revert_is_refused_by_name_and_never_recorded(network: Network) -> None:
+    chain, outbox, worker = network.chain, Outbox(), payer_with(network, 131, 0)
+    payer = payer_with(network, 130, 10)
+    forged = msgspec.structs.replace(voucher(network, 130, worker, 5), cumulative=6)
+    with pytest.raises(TransactionRefused, match="WrongSigner"):
+        chain.redeem(key_of(131), worker, [forged], outbox.record)
+    with pytest.raises(TransactionRefused, match="InsufficientFree"):
+        chain.reserve(key_of(130), (payer, worker.id), 11, outbox.record)
+    with pytest.raises(TransactionRefused, match="NotOwnerOrHot"):
+        chain.withdraw(key_of(131), payer, 1, outbox.record)
+    assert outbox.rows == []
+
+
+def test_a_recorded_transaction_is_broadcast_again_without_doubling(network: Network) -> None:
+    chain, outbox, worker = network.chain, Outbox(), payer_with(network, 141, 0)
+    payer_with(network, 140, 100)
+    sent = chain.redeem(key_of(141), worker, [voucher(network, 140, worker, 40)], outbox.record)
+    [(recorded, raw)] = outbox.rows
+    assert recorded == sent
+    assert chain.broadcast(raw) == sent
+    assert (chain.account(worker).earned, nonce_of(raw)) == (40, 0)
+
+
+def test_a_crash_between_record_and_broadcast_loses_nothing(network: Network) -> None:
+    chain, outbox, worker = network.chain, Outbox(), payer_with(network, 151, 0)
+    payer_with(network, 150, 100)
+
+    def crash(transaction: str, raw: bytes) -> None:
+        outbox.record(transaction, raw)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chain.redeem(key_of(151), worker, [voucher(network, 150, worker, 40)], crash)
+    [(recorded, raw)] = outbox.rows
+    assert chain.receipt(recorded) is None
+    chain.broadcast(raw)
+    assert chain.account(worker).earned == 40
+
+
+def test_a_transaction_whose_nonce_was_taken_is_refused(network: Network) -> None:
+    chain, outbox, worker = network.chain, Outbox(), payer_with(network, 161, 0)
+    payer_with(network, 160, 100)
+    chain.redeem(key_of(161), worker, [voucher(network, 160, worker, 40)], outbox.record)
+    with pytest.raises(TransactionRefused, match="nonce too low"):
+        chain.speed_up(key_of(161), outbox.rows[0][1], outbox.record)
+
+
+def test_confirmations_grow_with_blocks(network: Network) -> None:
+    chain, worker = network.chain, payer_with(network, 171, 0)
+    payer_with(network, 170, 100)
+    sent = chain.redeem(key_of(171), worker, [voucher(network, 170, worker, 40)], Outbox().record)
+    first = chain.receipt(sent)
+    devnet_deploy.mine(network.rpc, 3)
+    later = chain.receipt(sent)
+    assert first is not None and later is not None
+    assert (first.is_success, first.confirmations, later.confirmations) == (True, 1, 4)
+    assert chain.receipt("0x" + "ab" * 32) is None
+
+
+def test_an_exit_is_seen_and_taken_back_by_a_new_reserve(network: Network) -> None:
+    chain, outbox, worker = network.chain, Outbox(), party_of(181)
+    payer = payer_with(network, 180, 100)
+    lane = (payer, worker.id)
+    chain.reserve(key_of(180), lane, 100, outbox.record)
+    chain.start_exit(key_of(180), lane, outbox.record)
+    [event] = chain.exit_events(worker.id, 0)
+    assert chain.lane(payer.id, worker.id).exit_at == event.exit_at
+    with pytest.raises(TransactionRefused, match="ExitPending"):
+        chain.finish_exit(key_of(180), lane, outbox.record)
+    chain.reserve(key_of(180), lane, 0, outbox.record)
+    assert chain.lane(payer.id, worker.id) == Lane(100, 0, None)
+
+
+def test_tokens_of_the_hot_key_can_be_deposited(network: Network) -> None:
+    chain, outbox = network.chain, Outbox()
+    payer_with(network, 190, 0)
+    hoarder = Party(address_of(key_of(190)), address_of(key_of(190)))
+    devnet_deploy.fund(network.rpc, network.deployment, hoarder, 70, 0)
+    chain.withdraw(key_of(190), hoarder, 70, outbox.record)
+    chain.approve(key_of(190), 70, outbox.record)
+    chain.deposit(key_of(190), party_of(190), 70, outbox.record)
+    assert chain.account(party_of(190)).free == 70
+
+
+def test_a_redemption_costs_no_more_gas_than_was_measured(network: Network) -> None:
+    chain, worker = network.chain, payer_with(network, 201, 0)
+    payer = payer_with(network, 200, 1000)
+    chain.reserve(key_of(200), (payer, worker.id), 900, Outbox().record)
+    gas: list[int] = []
+    for cumulative in (10, 20):
+        sent = chain.redeem(key_of(201), worker, [voucher(network, 200, worker, cumulative)], Outbox().record)
+        gas.append(chain._web3.eth.get_transaction_receipt(sent)["gasUsed"])
+    assert gas[0] < 62_000 and gas[1] < 45_000
+
+
+def test_another_chain_contract_or_token_is_noticed(network: Network) -> None:
+    deployment = network.deployment
+    with pytest.raises(WrongChain) as wrong:
+        connect(network.rpc, msgspec.structs.replace(deployment, chain_id=5))
+    assert (wrong.value.expected, wrong.value.found) == (5, CHAIN_ID)
+    with pytest.raises(WrongContract):
+        connect(network.rpc, msgspec.structs.replace(deployment, escrow=deployment.token))
+    with pytest.raises(WrongContract):
+        connect(network.rpc, msgspec.structs.replace(deployment, token="0x" + "12" * 20))
+    with pytest.raises(WrongContract):
+        connect(network.rpc, msgspec.structs.replace(deployment, escrow="0x" + "12" * 20))
+
+
+def test_a_node_that_does_not_answer_is_unavailable(network: Network) -> None:
+    with pytest.raises(ChainUnavailable):
+        connect("http://127.0.0.1:9", network.deployment)
