@@ -1,0 +1,183 @@
+"""A GGUF model opened by llama.cpp: its facts, its words as tokens and back, its chat template.
+
+The file may be hostile: open it first in a child that may die of it. Never decodes: llama_context does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import llama_cpp.llama_cpp as C  # noqa: N812
+from llama_cpp._ggml import libggml
+
+from core.job import ChatMessage
+from core.plan import Plan
+from core.runtimes.chat_template import ChatTemplate, TemplateBroken, TemplateRefused
+from core.runtimes.llama_log import LlamaLog
+from core.runtimes.runtime import OutOfMemory, RuntimeFault
+from core.worker.messages import FaultKind
+
+MAX_PIECE_BYTES = 4096
+MAX_META_BYTES = 1 << 20
+ALL_LAYERS = 1 << 20
+
+
+class LlamaModel:
+    """One open file. plan None reads everything but the weights. Raises RuntimeFault; close frees it."""
+
+    def __init__(
+        self, path: str, *, log: LlamaLog, plan: Plan | None = None, on_progress: Callable[[float], None] | None = None
+    ) -> None:
+        C.llama_backend_init()
+        self._devices = _device_list(plan)
+        self._progress = _progress_callback(on_progress)
+        params = self._params(plan)
+        self.handle = C.llama_model_load_from_file(path.encode(), params)
+        if not self.handle:
+            raise _load_fault(log)
+        self._vocab = C.llama_model_get_vocab(self.handle)
+        self._pieces: dict[int, bytes] = {}
+        self._adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
+        self._bos = self._special(C.llama_vocab_bos(self._vocab))
+        self._template = self._read_template()
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self.handle:
+            C.llama_model_free(self.handle)
+            self.handle = None
+
+    @property
+    def description(self) -> str:
+        """llama.cpp's own line, such as "llama 7B Q4_0"."""
+        buffer = ctypes.create_string_buffer(256)
+        C.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return int(C.llama_vocab_n_tokens(self._vocab))
+
+    def meta(self, key: str) -> str:
+        """One value of the header as text; empty when it is absent."""
+        buffer = ctypes.create_string_buffer(MAX_META_BYTES)
+        length = C.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+    def meta_int(self, key: str) -> int:
+        """One value of the header as a number; 0 when it is absent or no number."""
+        text = self.meta(key)
+        return int(text) if text.isdecimal() else 0
+
+    def is_end(self, token: int) -> bool:
+        """True for the tokens by which the model ends its turn."""
+        return bool(C.llama_vocab_is_eog(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; control tokens stand for none."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._to_piece(token, is_special=False)
+        return known
+
+    def tokenize(self, text: str) -> list[int]:
+        """A rendered prompt as tokens; the model's own begin token is put first if it wants one."""
+        if self._adds_bos and self._bos and text.startswith(self._bos):
+            text = text[len(self._bos) :]
+        raw = text.encode("utf-8", "surrogatepass")
+        room = len(raw) + 8
+        tokens = (C.llama_token * room)()
+        count = C.llama_tokenize(self._vocab, raw, len(raw), tokens, room, True, True)
+        if count < 0:
+            raise RuntimeFault(FaultKind.BAD_REQUEST, "The prompt cannot be read by this model's tokenizer.")
+        return list(tokens[:count])
+
+    def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """A conversation as prompt tokens. Raises RuntimeFault (BAD_REQUEST) when the model's template refuses it."""
+        return self.tokenize(self._render(messages))
+
+    def _params(self, plan: Plan | None) -> C.llama_model_params:
+        params = C.llama_model_default_params()
+        params.devices = ctypes.cast(self._devices, ctypes.c_void_p)
+        params.n_gpu_layers = 0
+        params.progress_callback = self._progress
+        if plan is None:
+            params.no_alloc = True
+            params.load_mode = C.LLAMA_LOAD_MODE_NONE
+            return params
+        params.n_gpu_layers = min(plan.gpu_layers, ALL_LAYERS)
+        params.split_mode = C.LLAMA_SPLIT_MODE_NONE if plan.device_id else C.LLAMA_SPLIT_MODE_LAYER
+        return params
+
+    def _render(self, messages: Sequence[ChatMessage]) -> str:
+        if self._template is not None:
+            try:
+                return self._template.render(messages)
+            except TemplateRefused as refusal:
+                sentence = f"The model's template refuses these messages: {refusal}."
+                raise RuntimeFault(FaultKind.BAD_REQUEST, sentence) from refusal
+            except TemplateBroken:
+                pass
+        return self._render_natively(messages)
+
+    def _render_natively(self, messages: Sequence[ChatMessage]) -> str:
+        turns = (C.llama_chat_message * len(messages))()
+        for turn, message in zip(turns, messages, strict=True):
+            turn.role, turn.content = message.role.encode(), message.content.encode("utf-8", "surrogatepass")
+        room = 4096 + 2 * sum(len(m.content.encode("utf-8", "surrogatepass")) + 64 for m in messages)
+        buffer = ctypes.create_string_buffer(room)
+        own = C.llama_model_chat_template(self.handle, None)
+        for template in filter(None, (own, b"chatml")):
+            length = C.llama_chat_apply_template(template, turns, len(messages), True, buffer, room)
+            if 0 < length <= room:
+                return buffer.raw[:length].decode("utf-8", "replace")
+        raise RuntimeFault(FaultKind.BAD_REQUEST, "These messages cannot be written in the model's chat format.")
+
+    def _read_template(self) -> ChatTemplate | None:
+        source = C.llama_model_chat_template(self.handle, None)
+        if not source:
+            return None
+        eos = self._special(C.llama_vocab_eos(self._vocab))
+        try:
+            return ChatTemplate(source.decode("utf-8", "replace"), bos=self._bos, eos=eos)
+        except TemplateBroken:
+            return None
+
+    def _special(self, token: int) -> str:
+        return self._to_piece(token, is_special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def _to_piece(self, token: int, *, is_special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
+        length = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, is_special)
+        return buffer.raw[: max(0, length)]
+
+
+def _device_list(plan: Plan | None) -> ctypes.Array[ctypes.c_void_p]:
+    """NULL-terminated: the plan's GPU, or none at all. Without a list llama.cpp would take every GPU for itself."""
+    if plan is None or plan.gpu_layers <= 0:
+        return (ctypes.c_void_p * 1)(None)
+    by_name = libggml.ggml_backend_dev_by_name
+    by_name.argtypes, by_name.restype = [ctypes.c_char_p], ctypes.c_void_p
+    device = by_name(plan.device_id.encode())
+    if not device:
+        raise RuntimeFault(FaultKind.BAD_REQUEST, f"There is no device {plan.device_id} on this machine.")
+    return (ctypes.c_void_p * 2)(device, None)
+
+
+def _progress_callback(on_progress: Callable[[float], None] | None) -> C.llama_progress_callback:
+    def tell(fraction: float, _user: object) -> bool:
+        if on_progress is not None:
+            on_progress(fraction)
+        return True
+
+    return C.llama_progress_callback(tell)
+
+
+def _load_fault(log: LlamaLog) -> RuntimeFault:
+    if log.speaks_of_memory:
+        return OutOfMemory("The model does not fit into memory.")
+    said = next((line for line in log.errors if "error loading model" in line), log.last_error())
+    reason = said.rpartition("error loading model: ")[2] or "it is no model that llama.cpp can read"
+    return RuntimeFault(FaultKind.BAD_FILE, f"The model file cannot be opened: {reason}.")

@@ -1,0 +1,73 @@
+"""What a worker child asks of an inference library, and the ways in which one can fail.
+
+Never imports a library by itself: open_runtime does, when it is called.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from core.job import ChatMessage, JobId
+from core.plan import Plan
+from core.worker.messages import FaultKind, Generate, Loaded, WorkerReport
+
+
+class RuntimeFault(Exception):
+    """The library could not do what it was told; kind and message go to the engine as they are."""
+
+    def __init__(self, kind: FaultKind, message: str, *, free_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.free_bytes = free_bytes
+
+
+class OutOfMemory(RuntimeFault):
+    """Model, KV or compute buffers do not fit; free_bytes is what was free at that moment, 0 if unknown."""
+
+    def __init__(self, message: str, *, free_bytes: int = 0) -> None:
+        super().__init__(FaultKind.OUT_OF_MEMORY, message, free_bytes=free_bytes)
+
+
+class Runtime(Protocol):
+    """One loaded model that serves several jobs at once. All calls come from one thread; load and step are slow."""
+
+    def load(self, plan: Plan, path: str) -> Loaded:
+        """Load the model by this plan. Raises RuntimeFault."""
+
+    def count(self, messages: tuple[ChatMessage, ...]) -> int:
+        """Prompt tokens of these messages. Raises RuntimeFault."""
+
+    def add(self, job: Generate) -> None:
+        """Take a job; it starts at the first step that has a free slot. Raises RuntimeFault (BAD_REQUEST)."""
+
+    def allow(self, job_id: JobId, allowance: int) -> None:
+        """Raise a job's allowance of completion tokens; an unknown job is ignored: it may have just ended."""
+
+    def cancel(self, job_id: JobId) -> list[WorkerReport]:
+        """End a job now; its JobFault(CANCELLED), or nothing when it had already ended."""
+
+    def step(self) -> list[WorkerReport]:
+        """Run one batch: at most prefill_chunk prompt tokens and one token of every sequence that may go on."""
+
+    @property
+    def has_jobs(self) -> bool:
+        """True while any job is here, also when all of them wait for an allowance."""
+
+    @property
+    def can_step(self) -> bool:
+        """True while a step would do something."""
+
+    def unload(self) -> None:
+        """Free the model; the runtime can load again."""
+
+
+def open_runtime(name: str) -> Runtime:
+    """The runtime that plans call by this name. Raises RuntimeFault for one that this build does not have."""
+    match name:
+        case "llama.cpp":
+            from core.runtimes.llama_runtime import LlamaRuntime
+
+            return LlamaRuntime()
+        case _:
+            raise RuntimeFault(FaultKind.BAD_REQUEST, f"This build has no runtime called {name}.")
