@@ -1,0 +1,11 @@
+"""Who broke a protocol: the peer, or we. Nothing else."""
+
+from __future__ import annotations
+
+
+class LocalProtocolError(Exception):
+    """We tried to say something that is not our turn to say."""
+
+
+class RemoteProtocolError(Exception):
+    """The peer broke the protocol; the stream must be reset."""
