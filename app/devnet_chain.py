@@ -26,6 +26,7 @@ from app.devnet_rpc import RpcServer
 from app.devnet_store import ChainInUse
 
 CHAIN_ID = 31_337
+CONFIRMATIONS = 12  # as deep as empty blocks bury a transaction; then the chain rests until the next one
 PY_EVM, ANVIL = "py-evm", "anvil"
 _CHAIN_FILE = "chain.sqlite"
 _ANVIL_FILE = "anvil.json"
@@ -40,7 +41,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What the command line asked for. block_time_s 0: blocks come with transactions only."""
+    """What the command line asked for. block_time_s is between empty blocks; 0: blocks come with transactions only."""
 
     home: Path
     port: int
@@ -74,7 +75,7 @@ def run(request: Request, stop: Event, *, announce: Callable[[Ready], None]) -> 
     if _backend(request) == ANVIL:
         try:
             run_anvil(
-                ["--port", str(request.port), "--chain-id", str(request.chain_id)],
+                ["--port", str(request.port), "--chain-id", str(request.chain_id), *_anvil_blocks(request)],
                 state=request.home / _ANVIL_FILE,
                 stop=stop,
                 announce=lambda rpc: announce(Ready(rpc, request.chain_id, ANVIL)),
@@ -95,7 +96,7 @@ def _run_py_evm(request: Request, stop: Event, announce: Callable[[Ready], None]
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     announce(Ready(server.url, request.chain_id, PY_EVM))
     while not stop.wait(request.block_time_s or None):
-        methods.mine_empty()
+        methods.confirm(CONFIRMATIONS)
     server.shutdown()
     server.server_close()
     methods.close()
@@ -109,6 +110,10 @@ def _open_chain(request: Request) -> EvmChain:
         raise Unable(f"The development chain in {request.home} is already running.") from error
     except WrongChainId as error:
         raise Unable(f"The development chain in {request.home} can't be used: {error}.") from error
+
+
+def _anvil_blocks(request: Request) -> list[str]:
+    return ["--block-time", str(request.block_time_s), "--mixed-mining"] if request.block_time_s else []
 
 
 def _backend(request: Request) -> str:
@@ -127,7 +132,7 @@ def _request(words: list[str]) -> Request:
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
     parser.add_argument("--chain-id", type=int, default=CHAIN_ID)
     parser.add_argument("--backend", choices=["auto", PY_EVM, ANVIL], default="auto")
-    parser.add_argument("--block-time", type=float, default=0.0, help="seconds between empty blocks; 0: none")
+    parser.add_argument("--block-time", type=float, default=1.0, help="seconds between empty blocks; 0: none")
     asked = parser.parse_args(words)
     return Request(asked.home, asked.port, asked.chain_id, asked.backend, asked.block_time)
 

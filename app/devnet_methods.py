@@ -42,6 +42,7 @@ class Methods:
         self._chain = chain
         self._store = chain.store
         self._pool = Pool()
+        self._newest_used = chain.height  # the newest block with a transaction, or the newest when we started
         self._lock = Lock()
         self._by_name: dict[str, Callable[..., Any]] = {
             "web3_clientVersion": lambda: "starling-devnet/py-evm",
@@ -85,10 +86,11 @@ class Methods:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise RpcError(INVALID_PARAMS, f"invalid parameters of {name}: {error}") from error
 
-    def mine_empty(self) -> None:
-        """Add an empty block, so that confirmations grow while nobody sends anything."""
+    def confirm(self, depth: int) -> None:
+        """Add an empty block while the newest transaction is less than `depth` blocks deep; otherwise nothing."""
         with self._lock:
-            self._chain.mine([])
+            if self._chain.height - self._newest_used < depth - 1:
+                self._chain.mine([])
 
     def close(self) -> None:
         """Finish the request under way, then let go of the chain's file."""
@@ -140,6 +142,7 @@ class Methods:
         while turn := self._pool.take(sender, self._state("latest").get_nonce(sender)):
             try:
                 self._chain.mine([turn])
+                self._newest_used = self._chain.height
             except Refused:
                 if turn.hash == newest.hash:
                     raise
