@@ -1,0 +1,131 @@
+"""The command line: one parser, and the words that talk to a running engine over the control link.
+
+Holds no rule of its own: it sends commands and prints state. stdout is for answers, stderr for everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+from app.cli_text import earnings_object, earnings_text, job_object, jobs_text, plan_object, status_object, status_text
+from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
+from core import commands as c
+from core.home import Home
+from core.node_state import NodeState
+
+LINK_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 600.0
+QUICK_COMMAND_TIMEOUT_S = 30.0
+
+COMMAND_WORDS: dict[type, str] = {
+    c.JoinNetwork: "join",
+    c.LeaveNetwork: "leave",
+    c.PauseWork: "pause",
+    c.ResumeWork: "resume",
+    c.MeasureMachine: "bench",
+    c.AddModel: "models add",
+    c.RemoveModel: "models remove",
+    c.ServeModel: "models serve",
+    c.CancelJob: "cancel",
+    c.RedeemVouchers: "redeem",
+    c.WithdrawEarnings: "withdraw",
+    c.QuitEngine: "quit",
+}
+
+
+class UsageError(Exception):
+    """The words make no sense together; the message says what to write instead."""
+
+
+def control_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
+    """Add every word that needs a running engine."""
+    for name, text in (
+        ("status", "what the engine is doing"),
+        ("jobs", "live jobs and the newest that ended"),
+        ("earnings", "what was earned, in five states"),
+    ):
+        parser = words.add_parser(name, help=text)
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_home(parser)
+    pause = words.add_parser("pause", help="take no new jobs")
+    pause.add_argument("--for", dest="minutes", type=float, metavar="MINUTES", help="resume by itself after this long")
+    for name, text in (("leave", "leave the network, keep the engine"), ("quit", "leave the network and stop")):
+        words.add_parser(name, help=text)
+    for name, text in (
+        ("join", "join the network"),
+        ("resume", "take jobs again"),
+        ("redeem", "cash all vouchers now"),
+        ("withdraw", "pay out to the owner's address"),
+    ):
+        add_home(words.add_parser(name, help=text))
+    for name in ("pause", "leave", "quit"):
+        words.choices[name].add_argument("--now", action="store_true", help="stop running jobs too")
+        add_home(words.choices[name])
+    cancel = words.add_parser("cancel", help="stop one job; delivered tokens stay billed")
+    cancel.add_argument("job", help="the job's id, from `starling jobs`")
+    add_home(cancel)
+
+
+def run_control_word(arguments: argparse.Namespace, home: Home) -> int:
+    """Carry out one word against the running engine of this home."""
+    try:
+        with ControlClient.connect(home, timeout_s=LINK_TIMEOUT_S) as client:
+            if arguments.word in ("status", "jobs", "earnings"):
+                return _show(arguments, client.snapshot())
+            return send(client, command_of(arguments))
+    except (EngineNotRunning, ControlLinkLost) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def send(client: ControlClient, command: c.Command) -> int:
+    """Execute one command and say how it went; 0 when it was done."""
+    reply = client.execute(command, timeout_s=COMMAND_TIMEOUT_S)
+    match reply:
+        case c.Done():
+            print(reply.text or "Done.", file=sys.stderr)
+            return 0
+        case c.Refused():
+            print(reply.reason, file=sys.stderr)
+            return 1
+
+
+def command_of(arguments: argparse.Namespace) -> c.Command:
+    """The command that a word stands for."""
+    match arguments.word:
+        case "join":
+            return c.JoinNetwork()
+        case "leave":
+            return c.LeaveNetwork(now=arguments.now)
+        case "pause":
+            return c.PauseWork(for_s=arguments.minutes * 60 if arguments.minutes else None, now=arguments.now)
+        case "resume":
+            return c.ResumeWork()
+        case "redeem":
+            return c.RedeemVouchers()
+        case "withdraw":
+            return c.WithdrawEarnings()
+        case "cancel":
+            return c.CancelJob(arguments.job)
+        case "quit":
+            return c.QuitEngine(now=arguments.now)
+        case "bench":
+            return c.MeasureMachine()
+    raise UsageError(f"There is no word {arguments.word}; see `starling --help`.")
+
+
+def _show(arguments: argparse.Namespace, state: NodeState) -> int:
+    texts = {"status": status_text, "jobs": jobs_text, "earnings": earnings_text}
+    if not arguments.json:
+        print(texts[arguments.word](state))
+        return 0
+    objects: dict[str, Callable[[NodeState], object]] = {
+        "status": status_object,
+        "jobs": lambda s: {"live": [job_object(j) for j in s.jobs.values()], "ended": [job_object(j) for j in s.ended]},
+        "earnings": lambda s: {**earnings_object(s), "plan": plan_object(s)},
+    }
+    print(json.dumps(objects[arguments.word](state)))
+    return 0
