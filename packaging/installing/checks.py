@@ -26,7 +26,7 @@ class Check:
 CHECKS = (
     Check("Style (ruff)", ("ruff", "check", ".")),
     Check("Types (mypy --strict)", ("mypy",)),
-    Check("Who may import whom (import-linter)", ("lint-imports", "--no-color")),
+    Check("Who may import whom (import-linter)", ("lint-imports", "--no-logo")),
 )
 
 

@@ -15,14 +15,12 @@ SKIPPED = "skipped"
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 INSTALL = ("install", "--progress-bar=off", "--retries=2")
 LOCKS = {Part.BASE: "", Part.LLAMA: "-llama", Part.TORCH: "-torch", Part.DEV: "-dev"}
+INSTALLING = "Installing collected packages"
 COUNTED = ("Collecting ", "Processing ", "Requirement already satisfied: ")
 
 
 def install_part(work: Work, part: Part, *, fingerprint: str) -> None:
     """Install one part and stamp it; what may fail (a GPU build, a torch of mere use) is then stamped as skipped."""
-    stamp = read_stamp(work.home.stamp) or Stamp(work.python_version)
-    if part is not Part.LLAMA:  # It is built outside the environment: an interrupted build leaves nothing half-made.
-        write_stamp(work.home.stamp, stamp.starting(part))
     match part:
         case Part.BASE:
             install_base(work)
@@ -32,7 +30,12 @@ def install_part(work: Work, part: Part, *, fingerprint: str) -> None:
             fingerprint = fingerprint if install_torch(work) else SKIPPED
         case Part.DEV:
             install_lock(work, part, title="Installing what the tests need")
-    write_stamp(work.home.stamp, stamp.holding(part, fingerprint))
+    write_stamp(work.home.stamp, stamp_of(work).holding(part, fingerprint))
+
+
+def stamp_of(work: Work) -> Stamp:
+    """What the environment holds now."""
+    return read_stamp(work.home.stamp) or Stamp(work.python_version)
 
 
 def install_base(work: Work) -> None:
@@ -43,7 +46,10 @@ def install_base(work: Work) -> None:
 
 
 def install_lock(work: Work, part: Part, *, title: str, words: tuple[str, ...] = ()) -> None:
-    """Install a lock file, counting the packages that pip has looked at."""
+    """Install a lock file, counting the packages that pip has looked at.
+
+    Until pip begins to install, a failure or a Ctrl-C leaves the environment as it was, so it is not stamped before.
+    """
     lock = work.home.lock_file(LOCKS[part])
     total = sum("==" in line for line in lock.read_text().splitlines())
     seen: set[str] = set()
@@ -52,6 +58,8 @@ def install_lock(work: Work, part: Part, *, title: str, words: tuple[str, ...] =
         if line.startswith(COUNTED):
             seen.add(line)
             work.steps.count(min(len(seen), total), total)
+        if line.startswith(INSTALLING):
+            write_stamp(work.home.stamp, stamp_of(work).starting(part))
 
     with work.steps.step(f"{title} ({total})"):
         command = [str(work.home.python), *PIP, *INSTALL, "-r", str(lock), *words]
