@@ -287,6 +287,7 @@ class EscrowChain:
             block_hash=Web3.to_hex(found["blockHash"]),
             confirmations=max(1, newest - found["blockNumber"] + 1),
             is_success=found["status"] == 1,
+            gas_used=found["gasUsed"],
             fee_wei=found["gasUsed"] * found["effectiveGasPrice"],
             paid=sum(event.paid for event in redeemed),
             redeemed={event.payer: event.total for event in redeemed},

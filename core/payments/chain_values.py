@@ -61,6 +61,7 @@ class Receipt(msgspec.Struct, frozen=True):
     block_hash: str
     confirmations: int
     is_success: bool
+    gas_used: int
     fee_wei: int
     paid: int = 0
     redeemed: dict[str, int] = {}

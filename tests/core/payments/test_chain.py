@@ -1,14 +1,18 @@
 """The escrow on a real EVM, through the real JSON-RPC server: what the chain does is what the laws say."""
 
+import shutil
+import time
 from collections.abc import Iterator
-from threading import Thread
+from itertools import count
+from queue import Queue
+from threading import Event, Thread
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from app.devnet_evm import EvmChain
-from app.devnet_methods import Methods
-from app.devnet_rpc import RpcServer
+from app.devnet_chain import Ready, Request, run
 from core.payments import devnet_deploy
 from core.payments.chain import EscrowChain, nonce_of
 from core.payments.chain_values import (
@@ -24,6 +28,7 @@ from core.payments.devnet_deploy import Deployment
 from core.payments.voucher import Party, Voucher, address_of, sign_voucher
 
 CHAIN_ID = 31337
+FRESH = count(1000)  # keys that no other example used
 TIMEOUT_S = 10.0
 ETHER = 10**18
 
@@ -44,14 +49,19 @@ class Outbox:
         self.rows.append((transaction, raw))
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    server = RpcServer(Methods(EvmChain(tmp_path_factory.mktemp("chain") / "c.sqlite", CHAIN_ID)), 0)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    deployment = devnet_deploy.deploy(server.url, exit_delay_s=60)
-    yield Network(server.url, deployment, connect(server.url, deployment))
-    server.shutdown()
-    server.server_close()
+@pytest.fixture(scope="module", params=["py-evm", "anvil"])
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    if request.param == "anvil" and shutil.which("anvil") is None:
+        pytest.skip("needs anvil on the PATH")
+    stop, ready = Event(), Queue[Ready]()
+    asked = Request(tmp_path_factory.mktemp("chain"), 0, CHAIN_ID, request.param, block_time_s=0.0)
+    server = Thread(target=run, args=(asked, stop), kwargs={"announce": ready.put}, daemon=True)
+    server.start()
+    rpc = ready.get(timeout=TIMEOUT_S).rpc
+    deployment = devnet_deploy.deploy(rpc, exit_delay_s=60)
+    yield Network(rpc, deployment, connect(rpc, deployment))
+    stop.set()
+    server.join(TIMEOUT_S)
 
 
 def connect(rpc: str, deployment: Deployment) -> EscrowChain:
@@ -80,18 +90,27 @@ def voucher(network: Network, payer: int, worker: Party, cumulative: int) -> Vou
 
 
 def mined(network: Network, transaction: str) -> Receipt:
-    receipt = network.chain.receipt(transaction)
-    assert receipt is not None
+    """The receipt, as soon as there is one: anvil mines a moment after it has answered."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while (receipt := network.chain.receipt(transaction)) is None:
+        assert time.monotonic() < deadline
     return receipt
+
+
+def send(network: Network, method: str, *arguments: object) -> str:
+    """One of the chain's sending methods, mined."""
+    transaction: str = getattr(network.chain, method)(*arguments)
+    mined(network, transaction)
+    return transaction
 
 
 def test_money_goes_from_deposit_to_the_owner(network: Network) -> None:
     chain, outbox = network.chain, Outbox()
     payer, worker = payer_with(network, 101, 1000), payer_with(network, 102, 0)
     assert chain.account(payer) == Account(1000, 0, 0)
-    chain.reserve(key_of(101), (payer, worker.id), 600, outbox.record)
+    send(network, "reserve", key_of(101), (payer, worker.id), 600, outbox.record)
     assert (chain.account(payer).free, chain.lane(payer.id, worker.id)) == (400, Lane(600, 0, None))
-    sent = chain.redeem(key_of(102), worker, [voucher(network, 101, worker, 250)], outbox.record)
+    sent = send(network, "redeem", key_of(102), worker, [voucher(network, 101, worker, 250)], outbox.record)
     assert chain.lane(payer.id, worker.id) == Lane(350, 250, None)
     assert chain.account(worker).earned == 250
     receipt = mined(network, sent)
@@ -99,7 +118,7 @@ def test_money_goes_from_deposit_to_the_owner(network: Network) -> None:
     [event] = chain.redeemed_events(worker.id, 0)
     assert (event.transaction, event.block_hash) == (sent, receipt.block_hash)
     assert (event.payer, event.worker, event.paid, event.total) == (payer.id, worker.id, 250, 250)
-    paid = chain.pay_out(key_of(102), worker, outbox.record)
+    paid = send(network, "pay_out", key_of(102), worker, outbox.record)
     assert (mined(network, paid).paid_out, chain.account(worker).earned) == (250, 0)
     assert chain.token_balance(worker.owner) == 250
 
@@ -109,11 +128,11 @@ def test_many_lanes_are_cashed_in_one_transaction_and_again_changes_nothing(netw
     for number in payers:
         payer_with(network, number, 100)
     vouchers = [voucher(network, number, worker, 10 * (number - 110)) for number in payers]
-    sent = chain.redeem_and_pay_out(key_of(110), worker, vouchers, Outbox().record)
+    sent = send(network, "redeem_and_pay_out", key_of(110), worker, vouchers, Outbox().record)
     assert mined(network, sent).redeemed == {v.payer.id: v.cumulative for v in vouchers}
     assert mined(network, sent).paid == mined(network, sent).paid_out == 150
     assert chain.token_balance(worker.owner) == 150
-    again = chain.redeem_and_pay_out(key_of(110), worker, vouchers, Outbox().record)
+    again = send(network, "redeem_and_pay_out", key_of(110), worker, vouchers, Outbox().record)
     assert (mined(network, again).paid, chain.token_balance(worker.owner)) == (0, 150)
 
 
@@ -121,10 +140,10 @@ def test_a_debt_beyond_the_funds_is_paid_in_part_and_never_dies(network: Network
     chain, worker = network.chain, payer_with(network, 121, 0)
     payer_with(network, 120, 30)
     owed = [voucher(network, 120, worker, 50)]
-    chain.redeem(key_of(121), worker, owed, Outbox().record)
+    send(network, "redeem", key_of(121), worker, owed, Outbox().record)
     assert chain.account(worker).earned == 30
     payer_with(network, 120, 100)
-    chain.redeem(key_of(121), worker, owed, Outbox().record)
+    send(network, "redeem", key_of(121), worker, owed, Outbox().record)
     assert (chain.account(worker).earned, chain.account(party_of(120)).free) == (50, 80)
 
 
@@ -144,7 +163,7 @@ def test_what_would_revert_is_refused_by_name_and_never_recorded(network: Networ
 def test_a_recorded_transaction_is_broadcast_again_without_doubling(network: Network) -> None:
     chain, outbox, worker = network.chain, Outbox(), payer_with(network, 141, 0)
     payer_with(network, 140, 100)
-    sent = chain.redeem(key_of(141), worker, [voucher(network, 140, worker, 40)], outbox.record)
+    sent = send(network, "redeem", key_of(141), worker, [voucher(network, 140, worker, 40)], outbox.record)
     [(recorded, raw)] = outbox.rows
     assert recorded == sent
     assert chain.broadcast(raw) == sent
@@ -163,14 +182,14 @@ def test_a_crash_between_record_and_broadcast_loses_nothing(network: Network) ->
         chain.redeem(key_of(151), worker, [voucher(network, 150, worker, 40)], crash)
     [(recorded, raw)] = outbox.rows
     assert chain.receipt(recorded) is None
-    chain.broadcast(raw)
+    send(network, "broadcast", raw)
     assert chain.account(worker).earned == 40
 
 
 def test_a_transaction_whose_nonce_was_taken_is_refused(network: Network) -> None:
     chain, outbox, worker = network.chain, Outbox(), payer_with(network, 161, 0)
     payer_with(network, 160, 100)
-    chain.redeem(key_of(161), worker, [voucher(network, 160, worker, 40)], outbox.record)
+    send(network, "redeem", key_of(161), worker, [voucher(network, 160, worker, 40)], outbox.record)
     with pytest.raises(TransactionRefused, match="nonce too low"):
         chain.speed_up(key_of(161), outbox.rows[0][1], outbox.record)
 
@@ -178,11 +197,10 @@ def test_a_transaction_whose_nonce_was_taken_is_refused(network: Network) -> Non
 def test_confirmations_grow_with_blocks(network: Network) -> None:
     chain, worker = network.chain, payer_with(network, 171, 0)
     payer_with(network, 170, 100)
-    sent = chain.redeem(key_of(171), worker, [voucher(network, 170, worker, 40)], Outbox().record)
-    first = chain.receipt(sent)
+    sent = send(network, "redeem", key_of(171), worker, [voucher(network, 170, worker, 40)], Outbox().record)
+    first = mined(network, sent)
     devnet_deploy.mine(network.rpc, 3)
-    later = chain.receipt(sent)
-    assert first is not None and later is not None
+    later = mined(network, sent)
     assert (first.is_success, first.confirmations, later.confirmations) == (True, 1, 4)
     assert chain.receipt("0x" + "ab" * 32) is None
 
@@ -191,13 +209,13 @@ def test_an_exit_is_seen_and_taken_back_by_a_new_reserve(network: Network) -> No
     chain, outbox, worker = network.chain, Outbox(), party_of(181)
     payer = payer_with(network, 180, 100)
     lane = (payer, worker.id)
-    chain.reserve(key_of(180), lane, 100, outbox.record)
-    chain.start_exit(key_of(180), lane, outbox.record)
+    send(network, "reserve", key_of(180), lane, 100, outbox.record)
+    send(network, "start_exit", key_of(180), lane, outbox.record)
     [event] = chain.exit_events(worker.id, 0)
     assert chain.lane(payer.id, worker.id).exit_at == event.exit_at
     with pytest.raises(TransactionRefused, match="ExitPending"):
         chain.finish_exit(key_of(180), lane, outbox.record)
-    chain.reserve(key_of(180), lane, 0, outbox.record)
+    send(network, "reserve", key_of(180), lane, 0, outbox.record)
     assert chain.lane(payer.id, worker.id) == Lane(100, 0, None)
 
 
@@ -206,20 +224,20 @@ def test_tokens_of_the_hot_key_can_be_deposited(network: Network) -> None:
     payer_with(network, 190, 0)
     hoarder = Party(address_of(key_of(190)), address_of(key_of(190)))
     devnet_deploy.fund(network.rpc, network.deployment, hoarder, 70, 0)
-    chain.withdraw(key_of(190), hoarder, 70, outbox.record)
-    chain.approve(key_of(190), 70, outbox.record)
-    chain.deposit(key_of(190), party_of(190), 70, outbox.record)
+    send(network, "withdraw", key_of(190), hoarder, 70, outbox.record)
+    send(network, "approve", key_of(190), 70, outbox.record)
+    send(network, "deposit", key_of(190), party_of(190), 70, outbox.record)
     assert chain.account(party_of(190)).free == 70
 
 
 def test_a_redemption_costs_no_more_gas_than_was_measured(network: Network) -> None:
-    chain, worker = network.chain, payer_with(network, 201, 0)
-    payer = payer_with(network, 200, 1000)
-    chain.reserve(key_of(200), (payer, worker.id), 900, Outbox().record)
+    worker, payer = payer_with(network, 201, 0), payer_with(network, 200, 1000)
+    send(network, "reserve", key_of(200), (payer, worker.id), 900, Outbox().record)
     gas: list[int] = []
     for cumulative in (10, 20):
-        sent = chain.redeem(key_of(201), worker, [voucher(network, 200, worker, cumulative)], Outbox().record)
-        gas.append(chain._web3.eth.get_transaction_receipt(sent)["gasUsed"])
+        owed = [voucher(network, 200, worker, cumulative)]
+        sent = send(network, "redeem", key_of(201), worker, owed, Outbox().record)
+        gas.append(mined(network, sent).gas_used)
     assert gas[0] < 62_000 and gas[1] < 45_000
 
 
@@ -239,3 +257,66 @@ def test_another_chain_contract_or_token_is_noticed(network: Network) -> None:
 def test_a_node_that_does_not_answer_is_unavailable(network: Network) -> None:
     with pytest.raises(ChainUnavailable):
         connect("http://127.0.0.1:9", network.deployment)
+
+
+class Walk:
+    """Two payers and a worker (each a payer of itself too) that move money at random, and what should come of it."""
+
+    def __init__(self, network: Network) -> None:
+        self._network, self._chain = network, network.chain
+        self.keys = [key_of(next(FRESH)) for _ in range(3)]
+        self.parties = [Party(address_of(key), address_of(key)) for key in self.keys]
+        self.deposited = 0
+        self.signed = {party.id: 0 for party in self.parties}
+        for party in self.parties:
+            self._fund(party, 500)
+
+    def step(self, action: str, who: int, amount: int) -> None:
+        key, party, worker = self.keys[who], self.parties[who], self.parties[2]
+        match action:
+            case "deposit":
+                self._fund(party, amount)
+            case "reserve":
+                amount = min(amount, self._chain.account(party).free)
+                send(self._network, "reserve", key, (party, worker.id), amount, Outbox().record)
+            case "withdraw":
+                amount = min(amount, self._chain.account(party).free)
+                send(self._network, "withdraw", key, party, amount, Outbox().record)
+            case "pay out":
+                send(self._network, "pay_out", key, worker, Outbox().record)
+            case "redeem":
+                self.signed[party.id] += amount
+                owed = sign_voucher(
+                    key, self._chain.domain, payer=party, worker=worker.id, cumulative=self.signed[party.id]
+                )
+                send(self._network, "redeem", self.keys[2], worker, [owed], Outbox().record)
+
+    def check(self) -> None:
+        accounts = [self._chain.account(party) for party in self.parties]
+        lanes = [self._chain.lane(party.id, self.parties[2].id) for party in self.parties]
+        held = sum(a.free + a.earned for a in accounts) + sum(lane.reserved for lane in lanes)
+        outside = sum(self._chain.token_balance(party.owner) for party in self.parties)
+        assert held + outside == self.deposited
+        for party, lane in zip(self.parties, lanes, strict=True):
+            assert lane.redeemed <= self.signed[party.id]
+
+    def _fund(self, party: Party, amount: int) -> None:
+        devnet_deploy.fund(self._network.rpc, self._network.deployment, party, amount, ETHER)
+        self.deposited += amount
+
+
+STEPS = st.tuples(
+    st.sampled_from(["deposit", "reserve", "withdraw", "pay out", "redeem"]), st.integers(0, 2), st.integers(1, 400)
+)
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, min_size=3, max_size=7))
+def test_no_walk_makes_or_loses_money(network: Network, steps: list[tuple[str, int, int]]) -> None:
+    walk = Walk(network)
+    held_before = network.chain.token_balance(network.deployment.escrow) - walk.deposited
+    for action, who, amount in steps:
+        walk.step(action, who, amount)
+    walk.check()
+    outside = sum(network.chain.token_balance(party.owner) for party in walk.parties)
+    assert network.chain.token_balance(network.deployment.escrow) == held_before + walk.deposited - outside
