@@ -29,6 +29,8 @@ WINDOW_LIBRARIES = (
     "libxcb-randr.so.0", "libxcb-render-util.so.0", "libxcb-shape.so.0", "libxcb-sync.so.1", "libxcb-util.so.1",
     "libxcb-xfixes.so.0", "libxcb-xkb.so.1", "libxkbcommon-x11.so.0",
 )  # fmt: skip
+# QT_QPA_PLATFORM: whoever sets it (to offscreen, vnc) wants a window wherever it is drawn.
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 WINDOWS_COMPILER = Path("Microsoft Visual Studio/Installer/vswhere.exe")
 
 
@@ -65,7 +67,7 @@ def has_display(system: System) -> bool:
     """Whether a window could be opened."""
     if system is not System.LINUX:
         return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return any(os.environ.get(name) for name in DISPLAYS)
 
 
 def find_gpu(system: System) -> Gpu:

@@ -18,6 +18,8 @@ from installing.stamp import Part, read_stamp
 from installing.work import SetupError, Wish
 
 WITH_TORCH = "--with-torch"
+WINDOWLESS = {"--headless", "--help", "-h", "--version"}
+VALUED = {"--home", "--network", "--port", "--model"}
 USAGE = "usage: ./starling [setup [--with-torch] | test [pytest words] | a word of the app (./starling --help)]"
 
 
@@ -64,11 +66,18 @@ def say_ready(home: Home, facts: Facts) -> int:
     return 0
 
 
+def opens_window(words: Sequence[str]) -> bool:
+    """Whether these words ask for a window: none but flags, or the demo, and nothing that says otherwise."""
+    before = ("", *words)
+    said = [word for word, flag in zip(words, before, strict=False) if not word.startswith("-") and flag not in VALUED]
+    return said[:1] in ([], ["demo"]) and not set(words) & WINDOWLESS
+
+
 def run_app(home: Home, words: list[str], *, facts: Facts) -> int:
     """Become the app. Without a display the window's word is turned into the headless one, and that is said."""
-    if not words and not facts.has_display:
-        print("There is no display here, so Starling runs without its window (starling headless).", file=sys.stderr)
-        words = ["headless"]
+    if opens_window(words) and not facts.has_display:
+        print("There is no display here, so Starling runs without its window, as with --headless.", file=sys.stderr)
+        words = [*words, "--headless"]
     # -P: a folder named app where the owner stands must not win over ours.
     command = [str(home.python), "-P", "-m", "app", *words]
     if os.name == "nt":
