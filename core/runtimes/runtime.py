@@ -5,6 +5,7 @@ Never imports a library by itself: open_runtime does, when it is called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from core.job import ChatMessage, JobId
@@ -62,12 +63,15 @@ class Runtime(Protocol):
         """Free the model; the runtime can load again."""
 
 
-def open_runtime(name: str) -> Runtime:
-    """The runtime that plans call by this name. Raises RuntimeFault for one that this build does not have."""
+def open_runtime(name: str, on_progress: Callable[[float], None] | None = None) -> Runtime:
+    """The runtime that plans call by this name; on_progress hears how far a load is, 0 to 1.
+
+    Raises RuntimeFault for one that this build does not have.
+    """
     match name:
         case "llama.cpp":
             from core.runtimes.llama_runtime import LlamaRuntime
 
-            return LlamaRuntime()
+            return LlamaRuntime(on_progress)
         case _:
             raise RuntimeFault(FaultKind.BAD_REQUEST, f"This build has no runtime called {name}.")

@@ -1,0 +1,77 @@
+"""Which devices llama.cpp can compute on here, by its own backends.
+
+Only asks; never allocates on a device. NVML's view (driver, load, heat) is joined to it elsewhere, by PCI id.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import llama_cpp
+import psutil
+from llama_cpp._ctypes_extensions import load_shared_library
+from llama_cpp.llama_cpp import _base_path
+
+from core.device import Device, DeviceKind
+
+_KINDS = {0: DeviceKind.CPU, 1: DeviceKind.GPU, 2: DeviceKind.INTEGRATED_GPU}
+
+
+class _Caps(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_bool) for name in ("is_async", "host_buffer", "from_host", "events")]
+
+
+class _Props(ctypes.Structure):
+    """struct ggml_backend_dev_props of ggml-backend.h."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("caps", _Caps),
+        ("spare", ctypes.c_char * 64),
+    ]
+
+
+def runtime_version() -> str:
+    """The line by which a benchmark knows whether it still speaks for this runtime."""
+    return f"llama.cpp (llama-cpp-python {llama_cpp.__version__})"
+
+
+def list_devices() -> tuple[Device, ...]:
+    """GPUs first, then the CPU. Accelerators that only help the CPU (BLAS, AMX) are not devices of their own."""
+    registry = load_shared_library("ggml", _base_path)
+    backends = load_shared_library("ggml-base", _base_path)
+    if registry.ggml_backend_dev_count() == 0:
+        registry.ggml_backend_load_all_from_path(str(_base_path).encode())
+    registry.ggml_backend_dev_get.restype = ctypes.c_void_p
+    registry.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    backends.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Props)]
+    devices = []
+    for index in range(registry.ggml_backend_dev_count()):
+        props = _Props()
+        backends.ggml_backend_dev_get_props(registry.ggml_backend_dev_get(index), ctypes.byref(props))
+        if props.type in _KINDS:
+            devices.append(_device(props))
+    order = list(DeviceKind)
+    return tuple(sorted(devices, key=lambda d: (order.index(d.kind), -d.memory_bytes)))
+
+
+def _device(props: _Props) -> Device:
+    name = (props.name or b"").decode("utf-8", "replace")
+    kind = _KINDS[props.type]
+    memory = psutil.virtual_memory()
+    is_cpu = kind is DeviceKind.CPU
+    return Device(
+        device_id=name,
+        name=(props.description or b"").decode("utf-8", "replace").strip() or name,
+        kind=kind,
+        backend=name.rstrip("0123456789") or name,
+        # ggml calls all of the host's memory free
+        memory_bytes=memory.total if is_cpu else props.memory_total,
+        free_bytes=memory.available if is_cpu else props.memory_free,
+        pci_id=(props.device_id or b"").decode("ascii", "replace"),
+    )

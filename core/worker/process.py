@@ -1,0 +1,272 @@
+"""The engine's end of one worker child: start it, tell it, hear it, end it.
+
+A child's death, hang or nonsense is a value at the end of its reports, never an exception. Never imports a runtime.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import trio
+
+from core.framing import FrameDecoder, FramingError, encode_frame
+from core.job import JobId
+from core.worker import messages as w
+from core.worker.confinement import MEMORY_LIMIT_VARIABLE
+
+SEND_S = 10.0
+CLOSE_S = 3.0
+KILL_S = 5.0
+READ_BYTES = 1 << 16
+MAX_LOG_BYTES = 1 << 20
+KEPT_LOGS = 3
+# What a child may see of our environment: where libraries, drivers and temporary files are. No proxy, no token.
+ALLOWED_VARIABLES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "USERPROFILE", "LOCALAPPDATA",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LLAMA_CPP_LIB_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_PATH", "CUDA_HOME",
+    "CUDA_CACHE_PATH", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ROCM_PATH",
+    "GGML_VK_VISIBLE_DEVICES", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_CACHE_HOME", "OMP_NUM_THREADS",
+)  # fmt: skip
+
+
+class WorkerDied(msgspec.Struct, frozen=True):
+    """The end of a child: the last of its reports. reason continues "The worker died: ..."; exit_code if it exited."""
+
+    reason: str
+    exit_code: int | None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """hang_s: silence for so long while it owes an answer is a hang. memory_bytes bounds private memory (Linux)."""
+
+    hang_s: float = 120.0
+    memory_bytes: int | None = None
+
+
+class WorkerProcess:
+    """Owns one child. Get one from open_worker. reports can be iterated by one task at a time, in several goes."""
+
+    def __init__(self, process: trio.Process, limits: Limits) -> None:
+        self.reports = Reports(self)
+        self._process = process
+        self._limits = limits
+        self._decoder: FrameDecoder[w.WorkerReport] = FrameDecoder(w.WorkerReport, max_frame_bytes=w.MAX_FRAME_BYTES)
+        self._ready: deque[w.WorkerReport] = deque()
+        self._sending = trio.Lock()
+        self._waiting: trio.CancelScope | None = None
+        self._jobs: set[JobId] = set()
+        self._owed = 0
+        self._reason = ""
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    async def send(self, command: w.WorkerCommand) -> None:
+        """Tell the child. A child that does not take it in time is killed; a dead one is told nothing."""
+        async with self._sending:
+            self._count(command)
+            assert self._process.stdin is not None
+            # cancelling half a frame would garble all that follows
+            with trio.CancelScope(deadline=trio.current_time() + SEND_S, shield=True) as scope:
+                try:
+                    await self._process.stdin.send_all(encode_frame(command))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+            if scope.cancelled_caught:
+                self._kill_because(f"it took no command for {SEND_S:.0f} s")
+
+    def kill(self) -> None:
+        """End the child at once: the only sure way to get its memory back."""
+        self._kill_because("it was stopped")
+
+    async def close(self) -> None:
+        """End the child: close its stdin, wait, then kill."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        await self._process.stdin.aclose()
+        with trio.move_on_after(CLOSE_S):
+            await self._process.wait()
+        self._process.kill()
+        with trio.move_on_after(KILL_S):
+            await self._process.wait()
+        await self._process.stdout.aclose()
+
+    async def next_report(self) -> w.WorkerReport | WorkerDied:
+        """The next report, or the child's end. Not reading holds the child back by its full pipe."""
+        assert self._process.stdout is not None
+        while not self._ready:
+            with trio.CancelScope(deadline=self._deadline()) as self._waiting:
+                received = await self._process.stdout.receive_some(READ_BYTES)
+            if self._waiting.cancelled_caught:
+                self._kill_because(f"it said nothing for {self._limits.hang_s:.0f} s")
+                return await self._died()
+            try:
+                self._ready.extend(self._decoder.feed(bytes(received)))
+            except FramingError:
+                self._kill_because("it sent something that is no report")
+                return await self._died()
+            if not received:
+                return await self._died()
+        report = self._ready.popleft()
+        self._settle(report)
+        return report
+
+    def _count(self, command: w.WorkerCommand) -> None:
+        match command:
+            case w.Generate():
+                self._jobs.add(command.job_id)
+            case w.Allow() | w.Cancel():
+                return
+            case _:
+                self._owed += 1
+        if self._waiting is not None:
+            self._waiting.deadline = min(self._waiting.deadline, self._deadline())
+
+    def _settle(self, report: w.WorkerReport) -> None:
+        match report:
+            case w.JobFault() if report.job_id not in self._jobs:
+                self._owed = max(0, self._owed - 1)
+            case w.Completed() | w.JobFault():
+                self._jobs.discard(report.job_id)
+            case w.Started() | w.Chunks() | w.Progress() | w.Heartbeat():
+                pass
+            case _:
+                self._owed = max(0, self._owed - 1)
+
+    def _deadline(self) -> float:
+        is_busy = self._owed > 0 or bool(self._jobs)
+        return trio.current_time() + self._limits.hang_s if is_busy else math.inf
+
+    def _kill_because(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._process.kill()
+
+    async def _died(self) -> WorkerDied:
+        with trio.move_on_after(CLOSE_S):
+            await self._process.wait()
+        self._process.kill()
+        with trio.move_on_after(KILL_S):
+            await self._process.wait()
+        code = self._process.returncode
+        return WorkerDied(self._reason or _reason(code), code)
+
+
+class Reports:
+    """What a child says, ending with exactly one WorkerDied."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        self._worker = worker
+        self._is_over = False
+
+    def __aiter__(self) -> AsyncIterator[w.WorkerReport | WorkerDied]:
+        return self
+
+    async def __anext__(self) -> w.WorkerReport | WorkerDied:
+        if self._is_over:
+            raise StopAsyncIteration
+        report = await self._worker.next_report()
+        self._is_over = isinstance(report, WorkerDied)
+        return report
+
+
+@asynccontextmanager
+async def open_worker(*, log: Path | None = None, limits: Limits | None = None) -> AsyncIterator[WorkerProcess]:
+    """A fresh child for the time of the block. What it and its libraries print goes to log (None: nowhere)."""
+    limits = limits or Limits()
+    stderr = subprocess.DEVNULL if log is None else _open_log(log)
+    try:
+        process = await trio.lowlevel.open_process(
+            child_command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=child_environment(os.environ, limits),
+            cwd=_root(),
+        )
+    finally:
+        if log is not None:
+            os.close(stderr)
+    worker = WorkerProcess(process, limits)
+    try:
+        yield worker
+    finally:
+        with trio.CancelScope(shield=True):
+            await worker.close()
+
+
+async def run_once(
+    command: w.WorkerCommand,
+    *,
+    deadline_s: float,
+    on_progress: Callable[[float, str], None] | None = None,
+    log: Path | None = None,
+) -> w.WorkerReport:
+    """Do one thing in a throw-away child. Its death and a missed deadline come back as Fault(INTERNAL)."""
+    with trio.move_on_after(deadline_s):
+        async with open_worker(log=log, limits=Limits(hang_s=deadline_s)) as worker:
+            await worker.send(command)
+            async for report in worker.reports:
+                match report:
+                    case w.Progress():
+                        if on_progress is not None:
+                            on_progress(report.fraction, report.text)
+                    case w.Heartbeat():
+                        pass
+                    case WorkerDied():
+                        return w.Fault(w.FaultKind.INTERNAL, f"The worker died: {report.reason}.")
+                    case _:
+                        return report
+    return w.Fault(w.FaultKind.INTERNAL, f"The worker did not finish within {deadline_s:.0f} s.")
+
+
+def child_command() -> tuple[str, ...]:
+    """How to start a child: as a module, or by the frozen app's own `worker` word."""
+    if getattr(sys, "frozen", False):
+        return (sys.executable, "worker")
+    return (sys.executable, "-m", "core.worker.main")
+
+
+def child_environment(ours: os._Environ[str] | dict[str, str], limits: Limits) -> dict[str, str]:
+    """Only what is allowed, and what the child needs to know."""
+    environment = {name: ours[name] for name in ALLOWED_VARIABLES if name in ours}
+    environment |= {"GGML_NO_BACKTRACE": "1", "PYTHONPATH": str(_root())}
+    if limits.memory_bytes is not None:
+        environment[MEMORY_LIMIT_VARIABLE] = str(limits.memory_bytes)
+    return environment
+
+
+def _root() -> Path:
+    return Path(__file__).resolve().parent.parent.parent
+
+
+def _open_log(log: Path) -> int:
+    """Append to the log, after putting a full one aside."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        for number in range(KEPT_LOGS - 1, 0, -1):
+            older = log.with_name(f"{log.name}.{number}")
+            if older.exists():
+                older.replace(log.with_name(f"{log.name}.{number + 1}"))
+        log.replace(log.with_name(f"{log.name}.1"))
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _reason(code: int | None) -> str:
+    if code is None:
+        return "it does not end"
+    if code < 0:
+        try:
+            return f"it was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"it was killed by signal {-code}"
+    return f"it ended with code {code}"
