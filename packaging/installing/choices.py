@@ -114,9 +114,9 @@ def needed(facts: Facts, *, for_tests: bool) -> frozenset[Need]:
 
 
 def install_words(needs: frozenset[Need], facts: Facts) -> list[str]:
-    """The command that installs these needs here, or [] where the owner must know better."""
+    """The command that installs these needs here, or [] where there is nothing to do or the owner must know better."""
     table = {Packages.APT: APT, Packages.DNF: DNF}.get(facts.packages)
-    if table is None or facts.system is not System.LINUX:
+    if not needs or table is None or facts.system is not System.LINUX:
         return []
     python = f"{facts.python[0]}.{facts.python[1]}" if facts.packages is Packages.APT else "3"
     names = " ".join(table[need] for need in Need if need in needs).format(python=python).split()

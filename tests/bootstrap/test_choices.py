@@ -110,7 +110,8 @@ def test_window_libraries_are_needed_only_where_a_window_can_open() -> None:
     assert choices.needed(headless, for_tests=True) == {Need.GMP, Need.OFFSCREEN}
 
 
-def test_nothing_missing_is_nothing_said() -> None:
+def test_nothing_missing_is_nothing_said_and_nothing_installed() -> None:
+    assert choices.install_words(frozenset(), LINUX) == []
     assert choices.missing_advice(frozenset(), LINUX) is None
 
 
