@@ -1,0 +1,193 @@
+"""One stay in the network, from Join to Leave: prepare, load, announce, serve, drain.
+
+Never outlives its owner's wish: cancelling `run` withdraws the offer and ends the worker, in that order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import trio
+
+from core import events as e
+from core.job import Price
+from core.job_desk import DeskPorts, JobDesk, Terms
+from core.journal import Journal
+from core.metamodel.fit import OutOfMemory
+from core.metamodel.meta_model import MetaModel
+from core.model_server import LoadFailed, ModelServer
+from core.offer import Offer
+from core.payments.channel import PaymentChannel
+from core.payments.voucher import Party
+from core.preparation import Preparation, Prepared
+from core.worker.messages import FaultKind
+
+OFFER_LIFE_S = 120.0
+OFFER_EVERY_S = 40.0
+SAMPLE_S = 1.0
+LEAVE_TIMEOUT_S = 5.0
+DRAIN_TIMEOUT_S = 600.0
+LOAD_ATTEMPTS = 3
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """Who and where we are in the swarm."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class SwarmPort(Protocol):
+    """What a membership needs of the swarm."""
+
+    async def run(
+        self, desk: JobDesk, offer: Callable[[str], Offer], *, task_status: trio.TaskStatus[Joined]
+    ) -> None:
+        """Join, answer job streams with the desk and keep the offer (made for our id) announced, until cancelled."""
+
+    def peers(self) -> int:
+        """How many peers we are connected to."""
+
+
+class MembershipParts(msgspec.Struct, frozen=True):
+    """What a membership is built of."""
+
+    journal: Journal
+    preparation: Preparation
+    meta_model: MetaModel
+    swarm: SwarmPort
+    terms: Terms
+    channel: Callable[[Party], Awaitable[PaymentChannel | None]]
+    log: Path
+
+
+class Membership:
+    """Serves one model while it runs. One instance a stay."""
+
+    def __init__(self, parts: MembershipParts, model: str) -> None:
+        self._parts = parts
+        self._model = model
+        self._sequence = 0
+        self._is_draining = False
+        self.desk: JobDesk | None = None
+
+    async def run(self) -> None:
+        """Until cancelled. Raises CannotServe, LoadFailed or what the swarm and the model store raise."""
+        journal = self._parts.journal
+        journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.1, "Looking at this computer"))
+        try:
+            for attempt in range(LOAD_ATTEMPTS):
+                prepared = await self._parts.preparation.prepare(self._model)
+                try:
+                    return await self._serve(prepared)
+                except* LoadFailed as group:
+                    self._remember(prepared, group, is_last=attempt + 1 == LOAD_ATTEMPTS)
+        finally:
+            journal.announce(e.NetworkLeft(time.time()))
+
+    async def drain(self) -> None:
+        """Take nothing new and wait for what runs, within a bound."""
+        self._is_draining = True
+        with trio.move_on_after(DRAIN_TIMEOUT_S):
+            while self.desk is not None and self.desk.live:
+                await trio.sleep(0.1)
+
+    async def stop_jobs(self, reason: str) -> None:
+        """Cancel every job and give the ends a moment to reach their requesters."""
+        self._is_draining = True
+        if self.desk is None:
+            return
+        await self.desk.cancel_all(reason)
+        with trio.move_on_after(LEAVE_TIMEOUT_S):
+            while self.desk.live:
+                await trio.sleep(0.05)
+
+    async def _serve(self, prepared: Prepared) -> None:
+        journal = self._parts.journal
+        card, choice = prepared.card, prepared.choice
+        text = f"Loading {card.title} · {choice.plan.quantization}"
+        journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.6, text))
+        server = ModelServer(journal, choice, path=prepared.path, log=self._parts.log)
+        ports = DeskPorts(self._refusal, self._price, self._parts.channel, time.time)
+        desk = JobDesk(journal, server, terms=self._parts.terms, ports=ports)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run, desk.handle)
+            self.desk = desk
+            nursery.start_soon(desk.run)
+            nursery.start_soon(desk.watch_stalls)
+            journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.8, "Looking for peers"))
+            joined: Joined = await nursery.start(self._run_swarm, desk, prepared)
+            journal.announce(e.NetworkJoined(time.time(), joined.peer_id, joined.addresses))
+            nursery.start_soon(self._sample, desk)
+
+    async def _run_swarm(
+        self, desk: JobDesk, prepared: Prepared, *, task_status: trio.TaskStatus[Joined]
+    ) -> None:
+        await self._parts.swarm.run(desk, lambda peer_id: self._offer(prepared, peer_id), task_status=task_status)
+
+    async def _sample(self, desk: JobDesk) -> None:
+        before, peers = desk.tokens_made, -1
+        while True:
+            await trio.sleep(SAMPLE_S)
+            made, before = desk.tokens_made - before, desk.tokens_made
+            now = time.time()
+            self._parts.journal.announce(e.ThroughputMeasured(now, made / SAMPLE_S, desk.live))
+            if (found := self._parts.swarm.peers()) != peers:
+                peers = found
+                self._parts.journal.announce(e.PeersCounted(now, peers))
+
+    def _refusal(self) -> str | None:
+        if self._is_draining:
+            return "This peer is leaving the network."
+        pause = self._parts.journal.state.pause
+        if pause is not None and (pause.until is None or pause.until > time.time()):
+            return "This peer is paused."
+        return None
+
+    def _price(self) -> Price:
+        floor = self._parts.terms.settings.floor_per_mtok
+        return Price(floor, floor * 4)
+
+    def _offer(self, prepared: Prepared, peer_id: str) -> Offer:
+        self._sequence += 1
+        now = time.time()
+        estimate, plan, worker = prepared.choice.estimate, prepared.choice.plan, self._parts.terms.worker
+        return Offer(
+            peer_id=peer_id,
+            model=plan.model,
+            source_sha256=prepared.card.source_sha256,
+            quantization=plan.quantization,
+            price=self._price(),
+            prefill_tokens_per_s=estimate.prefill_tokens_per_s,
+            decode_tokens_per_s=estimate.decode_low_tokens_per_s,
+            slots=plan.slots,
+            context_tokens=plan.slot_context_tokens,
+            worker_owner=worker.owner,
+            worker_hot=worker.hot,
+            issued_at=now,
+            expires_at=now + OFFER_LIFE_S,
+            sequence=int(now * 1000) + self._sequence,
+        )
+
+    def _remember(self, prepared: Prepared, group: BaseExceptionGroup[LoadFailed], *, is_last: bool) -> None:
+        """An out-of-memory is remembered, so that the next choice is a smaller plan; anything else is final."""
+        failure = first_of(group)
+        if failure.fault.kind is not FaultKind.OUT_OF_MEMORY or is_last:
+            raise failure
+        machine = self._parts.journal.state.machine
+        device = machine.devices[0] if machine is not None else None
+        if device is None:
+            raise failure
+        fit = self._parts.meta_model.fit
+        needed = fit.needed_bytes(prepared.choice.plan, prepared.card, device)
+        fit.remember(OutOfMemory(device.device_id, needed, failure.fault.free_bytes or device.free_bytes))
+
+
+def first_of(group: BaseExceptionGroup[LoadFailed]) -> LoadFailed:
+    """The first failure in a group, however deep."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,222 @@
+"""Turns vouchers into money at the owner's address: when to cash is decided elsewhere, here it is done and followed up.
+
+A transaction is written down before it is broadcast, and followed until the chain has it K blocks deep; a start after a
+crash goes on where the last engine stopped. Never shows an amount that the chain does not hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from core import events as e
+from core.journal import Journal
+from core.payments import ledger
+from core.payments.chain import EscrowChain
+from core.payments.chain_values import ChainError, Receipt
+from core.payments.channel import PaymentChannel
+from core.payments.redemption import Redemption, RedemptionPolicy, decide
+from core.payments.voucher import Party
+from core.payments.wallet import Wallet
+from core.store import Store
+
+EVERY_S = 2.0
+CHAIN_TIMEOUT_S = 8.0
+LANE_FRESH_S = 5.0
+REDEEM_TIMEOUT_S = 60.0
+
+Answer = TypeVar("Answer")
+
+
+class SettlementError(Exception):
+    """Money could not be moved now; the message says why, and that nothing is lost."""
+
+
+class Purse(msgspec.Struct, frozen=True):
+    """Who we are on the chain: the wallet's hot key signs, the party is paid; gas_cost is one
+    lane's fee in the token's smallest unit."""
+
+    wallet: Wallet
+    worker: Party
+    confirmations: int
+    gas_cost: int
+    policy: RedemptionPolicy
+
+
+class Settlement:
+    """Owns the way from vouchers to payout. All chain work is done in threads, with deadlines."""
+
+    def __init__(self, journal: Journal, store: Store, *, chain: EscrowChain, purse: Purse) -> None:
+        self._journal = journal
+        self._store = store
+        self._chain = chain
+        self._purse = purse
+        self._lanes: dict[str, tuple[float, PaymentChannel]] = {}
+        self._lock = trio.Lock()
+
+    async def run(self) -> None:
+        """Cash what is worth it and follow transactions, until cancelled. A chain that is down is waited for."""
+        is_down = False
+        while True:
+            try:
+                async with self._lock:
+                    await self._round()
+                if is_down:
+                    self._journal.announce(e.TroubleFound(time.time(), "chain", ""))
+                is_down = False
+            except SettlementError as error:
+                if not is_down:
+                    self._journal.announce(e.TroubleFound(time.time(), "chain", str(error)))
+                is_down = True
+            await trio.sleep(EVERY_S)
+
+    async def channel(self, payer: Party) -> PaymentChannel | None:
+        """A payer's channel to us with what the chain says now; None when the chain can't be asked."""
+        now = time.time()
+        known = self._lanes.get(payer.id)
+        if known is None or now - known[0] > LANE_FRESH_S:
+            try:
+                known = (now, await self._ask(self._read_lane, payer))
+            except SettlementError:
+                return None
+            self._lanes[payer.id] = known
+        lane = self._journal.state.ledger.lanes.get(payer.id)
+        if lane is None:
+            return known[1]
+        return msgspec.structs.replace(known[1], cumulative=lane.cumulative, signature=lane.signature)
+
+    async def redeem_now(self) -> str:
+        """Cash every voucher, whatever its size, and wait until the chain has paid."""
+        async with self._lock:
+            await self._submit_redemptions(force=True)
+            await self._until_settled()
+            await self._read_account()
+        return "Every voucher is cashed."
+
+    async def withdraw(self) -> str:
+        """Pay what the escrow holds for us out to the owner's address."""
+        async with self._lock:
+            await self._follow()
+            amount = (await self._ask(self._chain.account, self._purse.worker)).earned
+            if amount == 0:
+                return "There is nothing to withdraw yet."
+            await self._ask(self._pay_out, amount)
+            await self._until_settled()
+            await self._read_account()
+        return f"Paid out to {self._purse.worker.owner}."
+
+    async def _round(self) -> None:
+        await self._follow()
+        await self._submit_redemptions(force=False)
+        await self._read_account()
+
+    async def _submit_redemptions(self, *, force: bool) -> None:
+        channels = await self._channels()
+        now = time.time()
+        policy, gas_cost = self._purse.policy, self._purse.gas_cost
+        for redemption in decide(channels, gas_cost=gas_cost, policy=policy, now=now, force=force):
+            await self._submit(redemption)
+
+    async def _channels(self) -> list[PaymentChannel]:
+        found = []
+        for lane in self._journal.state.ledger.lanes.values():
+            if lane.unredeemed > 0:
+                read = await self._ask(self._read_lane, Party(lane.owner, lane.hot))
+                found.append(
+                    msgspec.structs.replace(
+                        read,
+                        cumulative=lane.cumulative,
+                        signature=lane.signature,
+                        redeemed=max(read.redeemed, lane.settling),
+                        waiting_since=time.time(),
+                    )
+                )
+        return found
+
+    async def _submit(self, redemption: Redemption) -> None:
+        claims = {voucher.payer.id: voucher.cumulative for voucher in redemption.vouchers}
+
+        def keep(transaction: str, raw: bytes) -> None:
+            fact = e.RedemptionSubmitted(time.time(), transaction, redemption.amount, claims)
+            self._write_down(transaction, raw, fact)
+
+        def send() -> str:
+            key, worker = self._purse.wallet.hot_key, self._purse.worker
+            return self._chain.redeem(key, worker, vouchers=redemption.vouchers, record=keep)
+
+        await self._ask(send)
+
+    def _pay_out(self, amount: int) -> str:
+        def keep(transaction: str, raw: bytes) -> None:
+            self._write_down(transaction, raw, e.PayoutSubmitted(time.time(), transaction, amount))
+
+        return self._chain.pay_out(self._purse.wallet.hot_key, self._purse.worker, record=keep)
+
+    def _write_down(self, transaction: str, raw: bytes, fact: e.Fact) -> None:
+        """Before broadcast, in the sending thread: the signed bytes, then the fact that they are on their way."""
+        self._store.keep_transaction(transaction, raw.hex(), purpose=type(fact).__name__, at=fact.at)
+        trio.from_thread.run(self._journal.record, fact)
+
+    async def _follow(self) -> None:
+        for entry in ledger.pending(self._journal.state.ledger):
+            receipt = await self._ask(self._chain.receipt, entry.transaction)
+            if receipt is None:
+                raw = await trio.to_thread.run_sync(self._store.transaction, entry.transaction)
+                if raw is not None:
+                    await self._ask(self._chain.broadcast, bytes.fromhex(raw))
+            elif not receipt.is_success:
+                reverted = e.TransactionFailed(time.time(), entry.transaction, "The chain reverted it.")
+                await self._journal.record(reverted)
+            elif receipt.confirmations >= self._purse.confirmations:
+                await self._confirm(entry, receipt)
+
+    async def _confirm(self, entry: ledger.Transaction, receipt: Receipt) -> None:
+        now = time.time()
+        if entry.kind is ledger.TransactionKind.PAYOUT:
+            fact: e.Fact = e.PayoutConfirmed(now, entry.transaction, receipt.paid_out, receipt.block)
+        else:
+            fact = e.RedemptionConfirmed(now, entry.transaction, receipt.paid, receipt.block, receipt.redeemed)
+        await self._journal.record(fact)
+
+    async def _until_settled(self) -> None:
+        with trio.move_on_after(REDEEM_TIMEOUT_S):
+            while ledger.pending(self._journal.state.ledger):
+                await self._follow()
+                await trio.sleep(0.1)
+            return
+        raise SettlementError("The chain has not confirmed yet. Nothing is lost; it is followed up in the background.")
+
+    async def _read_account(self) -> None:
+        account = await self._ask(self._chain.account, self._purse.worker)
+        balance = await self._ask(self._chain.token_balance, self._purse.worker.owner)
+        block = await self._ask(self._chain.block_number)
+        self._journal.announce(e.AccountRead(time.time(), account.earned, balance, block))
+
+    def _read_lane(self, payer: Party) -> PaymentChannel:
+        worker = self._purse.worker.id
+        lane = self._chain.lane(payer.id, worker)
+        account = self._chain.account(payer)
+        return PaymentChannel(
+            payer,
+            worker,
+            cumulative=lane.redeemed,
+            redeemed=lane.redeemed,
+            reserved=lane.reserved,
+            free=account.free,
+            exit_at=lane.exit_at,
+        )
+
+    async def _ask(self, question: Callable[..., Answer], *arguments: object) -> Answer:
+        """One question to the chain, in a thread, with a deadline."""
+        try:
+            with trio.fail_after(CHAIN_TIMEOUT_S):
+                return await trio.to_thread.run_sync(partial(question, *arguments), abandon_on_cancel=True)
+        except trio.TooSlowError:
+            raise SettlementError("The chain does not answer. Nothing is lost; trying again.") from None
+        except ChainError as error:
+            raise SettlementError(f"{error} Nothing is lost; trying again.") from error
