@@ -83,10 +83,10 @@ def run(request: Request, stop: Event, *, announce: Callable[[Ready], None]) -> 
         except AnvilFailed as error:
             raise Unable(f"The development chain could not start: {error}.") from error
     else:
-        _run_py_evm(request, stop, announce)
+        _run_py_evm(request, stop, announce=announce)
 
 
-def _run_py_evm(request: Request, stop: Event, announce: Callable[[Ready], None]) -> None:
+def _run_py_evm(request: Request, stop: Event, *, announce: Callable[[Ready], None]) -> None:
     chain = _open_chain(request)
     methods = Methods(chain)
     try:

@@ -119,7 +119,7 @@ class EvmChain:
             self._chain = self._kind(AtomicDB(self.store.nodes))
             raise Refused(str(error)) from error
         created = tuple(c.msg.storage_address if c.msg.is_create else None for c in computations)
-        self.store.commit(block_of(result.imported_block, receipts, created))
+        self.store.commit(block_of(result.imported_block, receipts, contracts=created))
 
     def skip_time(self, seconds: int) -> None:
         """Let the clock of the blocks to come run ahead by this much more."""
@@ -163,7 +163,7 @@ class EvmChain:
             AtomicDB(self.store.nodes), parameters, dict.fromkeys(self.accounts, rich)
         )
         genesis = chain.get_canonical_block_by_number(0)
-        self.store.commit(block_of(genesis, (), ()), {"chain_id": str(self.chain_id)})
+        self.store.commit(block_of(genesis, (), contracts=()), {"chain_id": str(self.chain_id)})
 
     def _head(self) -> Any:
         return self._chain.get_canonical_head()

@@ -20,18 +20,18 @@ def octets(raw: bytes) -> str:
     return "0x" + raw.hex()
 
 
-def block_of(block: Any, receipts: tuple[Any, ...], contracts: tuple[bytes | None, ...]) -> Block:
+def block_of(block: Any, receipts: tuple[Any, ...], *, contracts: tuple[bytes | None, ...]) -> Block:
     """A mined block. contracts names the address that each transaction created, if any."""
     entries: list[tuple[Json, Json]] = []
     gas_before = 0
     first_log = 0
     for index, (transaction, receipt) in enumerate(zip(block.transactions, receipts, strict=True)):
-        place = _place(block.header, transaction, index)
-        shown = {**place, **_receipt(transaction, receipt, block.header)}
+        place = _place(block.header, transaction, index=index)
+        shown = {**place, **_receipt(transaction, receipt, header=block.header)}
         shown["gasUsed"] = quantity(receipt.gas_used - gas_before)
         created = contracts[index]
         shown["contractAddress"] = octets(created) if created else None
-        shown["logs"] = [_log(log, place, first_log + at) for at, log in enumerate(receipt.logs)]
+        shown["logs"] = [_log(log, place, index=first_log + at) for at, log in enumerate(receipt.logs)]
         entries.append(({**_transaction(transaction, block.header), **_in_block(place)}, shown))
         gas_before = receipt.gas_used
         first_log += len(receipt.logs)
@@ -72,7 +72,7 @@ def _header(block: Any) -> Json:
     }
 
 
-def _place(header: Any, transaction: Any, index: int) -> Json:
+def _place(header: Any, transaction: Any, *, index: int) -> Json:
     return {
         "transactionHash": octets(transaction.hash),
         "transactionIndex": quantity(index),
@@ -85,7 +85,7 @@ def _in_block(place: Json) -> Json:
     return {name: value for name, value in place.items() if name != "transactionHash"}
 
 
-def _receipt(transaction: Any, receipt: Any, header: Any) -> Json:
+def _receipt(transaction: Any, receipt: Any, *, header: Any) -> Json:
     return {
         "from": octets(transaction.sender),
         "to": octets(transaction.to) if transaction.to else None,
@@ -97,7 +97,7 @@ def _receipt(transaction: Any, receipt: Any, header: Any) -> Json:
     }
 
 
-def _log(log: Any, place: Json, index: int) -> Json:
+def _log(log: Any, place: Json, *, index: int) -> Json:
     return {
         **place,
         "address": octets(log.address),

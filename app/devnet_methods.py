@@ -28,7 +28,7 @@ REVERTED = 3
 class RpcError(Exception):
     """An answer of JSON-RPC that is no result."""
 
-    def __init__(self, code: int, message: str, data: str | None = None) -> None:
+    def __init__(self, code: int, message: str, *, data: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -82,7 +82,7 @@ class Methods:
                 return method(*params)
         except Refused as error:
             code = REVERTED if error.data else REFUSED
-            raise RpcError(code, str(error), octets(error.data) if error.data else None) from error
+            raise RpcError(code, str(error), data=octets(error.data) if error.data else None) from error
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise RpcError(INVALID_PARAMS, f"invalid parameters of {name}: {error}") from error
 
@@ -106,15 +106,15 @@ class Methods:
         mined = self._state(at).get_nonce(_address(address))
         return quantity(self._pool.next_nonce(_address(address), mined) if at == "pending" else mined)
 
-    def _storage(self, address: str, slot: str, at: Any = "latest") -> str:
-        value: int = self._state(at).get_storage(_address(address), int(slot, 16))
+    def _storage(self, address: str, slot: str, *at: Any) -> str:
+        value: int = self._state(*at[:1] or ("latest",)).get_storage(_address(address), int(slot, 16))
         return octets(value.to_bytes(_WORD))
 
-    def _call(self, request: Json, at: Any = "latest", _overrides: Any = None) -> str:
-        return octets(self._chain.call(self._request(request), self._height(at)))
+    def _call(self, request: Json, *at: Any) -> str:
+        return octets(self._chain.call(self._request(request), self._height(*at[:1] or ("latest",))))
 
-    def _estimate(self, request: Json, at: Any = "latest", _overrides: Any = None) -> str:
-        return quantity(self._chain.estimate(self._request(request), self._height(at)))
+    def _estimate(self, request: Json, *at: Any) -> str:
+        return quantity(self._chain.estimate(self._request(request), self._height(*at[:1] or ("latest",))))
 
     # ---- transactions ----------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Methods:
             last = self._height(wanted.get("toBlock", "latest"))
         return [log for log in self._store.logs(first, last) if _matches(log, wanted)]
 
-    def _fee_history(self, count: Any, newest: Any = "latest", _percentiles: Any = None) -> Json:
+    def _fee_history(self, count: Any, newest: Any = "latest", *percentiles: Any) -> Json:
         last = self._height(newest)
         asked = count if isinstance(count, int) else int(count, 16)
         first = max(0, last - min(max(asked, 1), MAX_MINED_AT_ONCE) + 1)
@@ -190,8 +190,8 @@ class Methods:
             "baseFeePerGas": [body["baseFeePerGas"] for body in blocks] + [fee_after],
             "gasUsedRatio": [int(body["gasUsed"], 16) / GAS_LIMIT for body in blocks],
         }
-        if _percentiles:
-            answer["reward"] = [[quantity(TIP)] * len(_percentiles) for _ in blocks]
+        if percentiles and percentiles[0]:
+            answer["reward"] = [[quantity(TIP)] * len(percentiles[0]) for _ in blocks]
         return answer
 
     def _mine(self, blocks: Any = 1) -> str:

@@ -100,33 +100,33 @@ def _replies(methods: Methods, body: bytes) -> Any:
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _failure(None, _PARSE_ERROR, "parse error")
+        return _failure(None, RpcError(_PARSE_ERROR, "parse error"))
     if not isinstance(request, list):
         return _reply(methods, request)
     if not 1 <= len(request) <= MAX_BATCH:
-        return _failure(None, _INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} requests")
+        return _failure(None, RpcError(_INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} requests"))
     return [_reply(methods, one) for one in request]
 
 
 def _reply(methods: Methods, request: Any) -> dict[str, Any]:
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-        return _failure(None, _INVALID_REQUEST, "invalid request")
+        return _failure(None, RpcError(_INVALID_REQUEST, "invalid request"))
     number, params = request.get("id"), request.get("params") or []
     if not isinstance(params, list):
-        return _failure(number, _INVALID_REQUEST, "params must be a list")
+        return _failure(number, RpcError(_INVALID_REQUEST, "params must be a list"))
     try:
         return {"jsonrpc": "2.0", "id": number, "result": methods.call(request["method"], params)}
     except RpcError as error:
-        return _failure(number, error.code, error.message, error.data)
+        return _failure(number, error)
     except Exception as error:  # noqa: BLE001  the edge of the process: one bad request must not end the server
-        return _failure(number, _INTERNAL_ERROR, f"internal error: {type(error).__name__}")
+        return _failure(number, RpcError(_INTERNAL_ERROR, f"internal error: {type(error).__name__}"))
 
 
-def _failure(number: Any, code: int, message: str, data: str | None = None) -> dict[str, Any]:
-    error: dict[str, Any] = {"code": code, "message": message}
-    if data is not None:
-        error["data"] = data
-    return {"jsonrpc": "2.0", "id": number, "error": error}
+def _failure(number: Any, error: RpcError) -> dict[str, Any]:
+    shown: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        shown["data"] = error.data
+    return {"jsonrpc": "2.0", "id": number, "error": shown}
 
 
 def free_port() -> int:

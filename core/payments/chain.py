@@ -67,7 +67,7 @@ class _Call(msgspec.Struct, frozen=True):
 class EscrowChain:
     """One escrow on one chain. Safe to call from several threads; transactions are sent one after another."""
 
-    def __init__(self, web3: Web3, domain: EscrowDomain, token: str) -> None:
+    def __init__(self, web3: Web3, domain: EscrowDomain, *, token: str) -> None:
         self.domain = domain
         abi = load_artifact("ComputeEscrow").abi
         self._web3 = web3
@@ -82,7 +82,7 @@ class EscrowChain:
         provider = HTTPProvider(
             rpc_url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None
         )
-        chain = cls(Web3(provider), EscrowDomain(chain_id, escrow), token)
+        chain = cls(Web3(provider), EscrowDomain(chain_id, escrow), token=token)
         chain._verify()
         return chain
 
@@ -149,44 +149,44 @@ class EscrowChain:
     # Raises TransactionRefused if it would revert or costs too much (then nothing was recorded), or ChainUnavailable:
     # if the transaction was recorded by then, it may have arrived; broadcast it again.
 
-    def redeem(self, key: bytes, worker: Party, vouchers: Sequence[Voucher], record: Record) -> str:
+    def redeem(self, key: bytes, worker: Party, *, vouchers: Sequence[Voucher], record: Record) -> str:
         """Cash vouchers into the worker's account; the key only pays the fee. Raises ValueError over MAX_CLAIMS."""
-        return self._send(key, self._redemption(worker, vouchers), record)
+        return self._send(key, self._redemption(worker, vouchers), record=record)
 
-    def redeem_and_pay_out(self, key: bytes, worker: Party, vouchers: Sequence[Voucher], record: Record) -> str:
+    def redeem_and_pay_out(self, key: bytes, worker: Party, *, vouchers: Sequence[Voucher], record: Record) -> str:
         """The same, and everything earned goes on to the owner in the same transaction."""
         calls = [self._redemption(worker, vouchers), self._on_escrow("payOut", _pair(worker))]
-        return self._send(key, self._on_escrow("multicall", [HexBytes(call.payload) for call in calls]), record)
+        return self._send(key, self._on_escrow("multicall", [HexBytes(call.payload) for call in calls]), record=record)
 
-    def pay_out(self, key: bytes, party: Party, record: Record) -> str:
+    def pay_out(self, key: bytes, party: Party, *, record: Record) -> str:
         """Send what the party has earned to its owner."""
-        return self._send(key, self._on_escrow("payOut", _pair(party)), record)
+        return self._send(key, self._on_escrow("payOut", _pair(party)), record=record)
 
-    def approve(self, key: bytes, amount: int, record: Record) -> str:
+    def approve(self, key: bytes, amount: int, *, record: Record) -> str:
         """Let the escrow take up to this much of the key's own tokens."""
         payload = self._token.encode_abi("approve", args=[self._escrow.address, amount])
-        return self._send(key, _Call(self._token.address, payload), record)
+        return self._send(key, _Call(self._token.address, payload), record=record)
 
-    def deposit(self, key: bytes, party: Party, amount: int, record: Record) -> str:
+    def deposit(self, key: bytes, party: Party, *, amount: int, record: Record) -> str:
         """Move the key's own tokens to a party's free balance; approve them first."""
-        return self._send(key, self._on_escrow("deposit", _pair(party), amount), record)
+        return self._send(key, self._on_escrow("deposit", _pair(party), amount), record=record)
 
-    def reserve(self, key: bytes, lane: tuple[Party, str], amount: int, record: Record) -> str:
+    def reserve(self, key: bytes, lane: tuple[Party, str], *, amount: int, record: Record) -> str:
         """Set aside free balance of lane[0], whose hot key this is, for the worker lane[1] (an id); undoes an exit."""
-        return self._send(key, self._on_escrow("reserve", _pair(lane[0]), HexBytes(lane[1]), amount), record)
+        return self._send(key, self._on_escrow("reserve", _pair(lane[0]), HexBytes(lane[1]), amount), record=record)
 
-    def start_exit(self, key: bytes, lane: tuple[Party, str], record: Record) -> str:
+    def start_exit(self, key: bytes, lane: tuple[Party, str], *, record: Record) -> str:
         """Ask for the lane's collateral back."""
-        return self._send(key, self._on_escrow("startExit", _pair(lane[0]), HexBytes(lane[1])), record)
+        return self._send(key, self._on_escrow("startExit", _pair(lane[0]), HexBytes(lane[1])), record=record)
 
-    def finish_exit(self, key: bytes, lane: tuple[Party, str], record: Record) -> str:
+    def finish_exit(self, key: bytes, lane: tuple[Party, str], *, record: Record) -> str:
         """Take it, once the exit delay is over."""
         call = self._on_escrow("finishExit", HexBytes(lane[0].id), HexBytes(lane[1]))
-        return self._send(key, call, record)
+        return self._send(key, call, record=record)
 
-    def withdraw(self, key: bytes, party: Party, amount: int, record: Record) -> str:
+    def withdraw(self, key: bytes, party: Party, *, amount: int, record: Record) -> str:
         """Send free balance to the party's owner."""
-        return self._send(key, self._on_escrow("withdraw", _pair(party), amount), record)
+        return self._send(key, self._on_escrow("withdraw", _pair(party), amount), record=record)
 
     def broadcast(self, raw: bytes) -> str:
         """Send a recorded transaction, for the first time or again. Raises TransactionRefused if it is too late."""
@@ -199,13 +199,13 @@ class EscrowChain:
                     raise TransactionRefused(f"The chain refused the transaction: {_words(error)}.") from error
         return transaction
 
-    def speed_up(self, key: bytes, raw: bytes, record: Record) -> str:
+    def speed_up(self, key: bytes, raw: bytes, *, record: Record) -> str:
         """Replace a stuck transaction by itself at a higher fee, same nonce: only one of the two is ever mined."""
         fields = dict(_fields(raw))
         fields["maxFeePerGas"] = fields["maxFeePerGas"] * BUMP_PERCENT // 100 + 1
         fields["maxPriorityFeePerGas"] = fields["maxPriorityFeePerGas"] * BUMP_PERCENT // 100 + 1
         _check_fee(fields["maxFeePerGas"])
-        return self._sign_and_send(key, fields, record)
+        return self._sign_and_send(key, fields, record=record)
 
     # ---- private ---------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class EscrowChain:
     def _on_escrow(self, function: str, *arguments: Any) -> _Call:
         return _Call(self._escrow.address, self._escrow.encode_abi(function, args=arguments))
 
-    def _send(self, key: bytes, call: _Call, record: Record) -> str:
+    def _send(self, key: bytes, call: _Call, *, record: Record) -> str:
         sender = Signer.from_key(key).address
         with self._sending, _answers():
             gas = self._simulate(call, sender)
@@ -250,7 +250,7 @@ class EscrowChain:
                 "maxFeePerGas": fee,
                 "maxPriorityFeePerGas": tip,
             }
-            return self._sign_and_send(key, fields, record)
+            return self._sign_and_send(key, fields, record=record)
 
     def _simulate(self, call: _Call, sender: str) -> int:
         try:
@@ -260,7 +260,7 @@ class EscrowChain:
         except Web3RPCError as error:
             raise TransactionRefused(f"The chain would refuse this: {_words(error)}.") from error
 
-    def _sign_and_send(self, key: bytes, fields: dict[str, Any], record: Record) -> str:
+    def _sign_and_send(self, key: bytes, fields: dict[str, Any], *, record: Record) -> str:
         signed = Signer.sign_transaction(fields, key)
         raw = bytes(signed.raw_transaction)
         record(str(Web3.to_hex(signed.hash)), raw)

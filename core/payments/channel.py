@@ -75,12 +75,12 @@ def accept(
 
     credit_cap is how much beyond collateral the worker lends this payer; from exit_at on it lends nothing.
     """
-    if fault := _fault(channel, voucher, domain):
+    if fault := _fault(channel, voucher, domain=domain):
         return VoucherRejected(fault)
     if voucher.cumulative == channel.cumulative:
         return channel
     owed = voucher.cumulative - channel.redeemed
-    if owed > _trusted(channel, credit_cap, now):
+    if owed > _trusted(channel, credit_cap, now=now):
         return VoucherRejected(Fault.OVER_CREDIT)
     since = channel.waiting_since if channel.unredeemed else now
     return msgspec.structs.replace(
@@ -88,12 +88,12 @@ def accept(
     )
 
 
-def _trusted(channel: PaymentChannel, credit_cap: int, now: float) -> int:
+def _trusted(channel: PaymentChannel, credit_cap: int, *, now: float) -> int:
     is_over = channel.exit_at is not None and now >= channel.exit_at
     return 0 if is_over else channel.collateral + credit_cap
 
 
-def _fault(channel: PaymentChannel, voucher: Voucher, domain: EscrowDomain) -> Fault | None:
+def _fault(channel: PaymentChannel, voucher: Voucher, *, domain: EscrowDomain) -> Fault | None:
     if not 0 <= voucher.cumulative <= MAX_AMOUNT:
         return Fault.OUT_OF_BOUNDS
     if voucher.worker != channel.worker:

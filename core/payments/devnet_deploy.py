@@ -44,16 +44,16 @@ def deploy(rpc_url: str, *, exit_delay_s: int = EXIT_DELAY_S) -> Deployment:
     return Deployment(int(node.ask("eth_chainId"), 16), escrow, token, DECIMALS, SYMBOL)
 
 
-def fund(rpc_url: str, deployment: Deployment, party: Party, amount: int, gas_wei: int) -> None:
+def fund(rpc_url: str, deployment: Deployment, *, party: Party, amount: int, gas_wei: int) -> None:
     """Give a party `amount` of free balance in the escrow, and its hot key ether for fees. Zero gives nothing."""
     node = _Node(rpc_url)
     if gas_wei:
         node.send({"to": party.hot, "value": hex(gas_wei)})
     if amount:
-        node.send(_call(deployment.token, "mint(address,uint256)", [node.account, amount]))
-        node.send(_call(deployment.token, "approve(address,uint256)", [deployment.escrow, amount]))
+        node.send(_call(deployment.token, "mint(address,uint256)", node.account, amount))
+        node.send(_call(deployment.token, "approve(address,uint256)", deployment.escrow, amount))
         pair = (party.owner, party.hot)
-        node.send(_call(deployment.escrow, "deposit((address,address),uint96)", [pair, amount]))
+        node.send(_call(deployment.escrow, "deposit((address,address),uint96)", pair, amount))
 
 
 def mine(rpc_url: str, blocks: int = 1) -> None:
@@ -103,7 +103,7 @@ class _Node:
         return str(self.send({"data": bytecode})["contractAddress"]).lower()
 
 
-def _call(contract: str, signature: str, values: list[Any]) -> dict[str, str]:
+def _call(contract: str, signature: str, *values: Any) -> dict[str, str]:
     start = signature.index("(")
     kinds = _split(signature[start + 1 : -1])
     return {"to": contract, "data": "0x" + (keccak(signature.encode())[:4] + encode(kinds, values)).hex()}

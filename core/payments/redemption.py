@@ -63,9 +63,9 @@ def decide(
             by_worker.setdefault(channel.worker, []).append(channel)
     found: list[Redemption] = []
     for held in by_worker.values():
-        reason = Reason.ASKED if force else _reason(held, gas_cost, policy, now)
+        reason = Reason.ASKED if force else _reason(held, policy, gas_cost=gas_cost, now=now)
         if reason is not None:
-            found += _batches(held, policy.largest_batch, reason)
+            found += _batches(held, policy.largest_batch, reason=reason)
     urgency = list(Reason)
     return sorted(found, key=lambda redemption: urgency.index(redemption.reason))
 
@@ -75,7 +75,9 @@ def payable(channel: PaymentChannel) -> int:
     return min(channel.unredeemed, channel.reserved + channel.free) if channel.signature else 0
 
 
-def _reason(held: list[PaymentChannel], gas_cost: int, policy: RedemptionPolicy, now: float) -> Reason | None:
+def _reason(
+    held: list[PaymentChannel], policy: RedemptionPolicy, *, gas_cost: int, now: float
+) -> Reason | None:
     if any(channel.exit_at is not None for channel in held):
         return Reason.EXIT_STARTED
     if any(channel.unsecured > policy.unsecured_cap for channel in held):
@@ -88,7 +90,7 @@ def _reason(held: list[PaymentChannel], gas_cost: int, policy: RedemptionPolicy,
     return None
 
 
-def _batches(held: list[PaymentChannel], size: int, reason: Reason) -> list[Redemption]:
+def _batches(held: list[PaymentChannel], size: int, *, reason: Reason) -> list[Redemption]:
     ordered = sorted(held, key=payable, reverse=True)
     return [_redemption(ordered[start : start + size], reason) for start in range(0, len(ordered), size)]
 

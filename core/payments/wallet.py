@@ -45,7 +45,7 @@ class Signed(msgspec.Struct, frozen=True):
 class Wallet:
     """One party that can sign. Safe to call from several threads."""
 
-    def __init__(self, key: bytes, owner: str, journal: Path) -> None:
+    def __init__(self, key: bytes, owner: str, *, journal: Path) -> None:
         self.party = Party(owner, address_of(key))
         self._key = key
         self._lock = Lock()
@@ -67,7 +67,7 @@ class Wallet:
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = load_hot_key(folder, passphrase=passphrase, scrypt_n=scrypt_n)
-        return cls(key, load_owner(folder, owner), folder / SIGNED)
+        return cls(key, load_owner(folder, owner), journal=folder / SIGNED)
 
     @property
     def hot_key(self) -> bytes:

@@ -79,7 +79,7 @@ def party_of(number: int) -> Party:
 
 
 def payer_with(network: Network, number: int, amount: int) -> Party:
-    devnet_deploy.fund(network.rpc, network.deployment, party_of(number), amount, ETHER)
+    devnet_deploy.fund(network.rpc, network.deployment, party=party_of(number), amount=amount, gas_wei=ETHER)
     return party_of(number)
 
 
@@ -97,9 +97,9 @@ def mined(network: Network, transaction: str) -> Receipt:
     return receipt
 
 
-def send(network: Network, method: str, *arguments: object) -> str:
+def send(network: Network, method: str, *arguments: object, **named: object) -> str:
     """One of the chain's sending methods, mined."""
-    transaction: str = getattr(network.chain, method)(*arguments)
+    transaction: str = getattr(network.chain, method)(*arguments, **named)
     mined(network, transaction)
     return transaction
 
@@ -108,9 +108,10 @@ def test_money_goes_from_deposit_to_the_owner(network: Network) -> None:
     chain, outbox = network.chain, Outbox()
     payer, worker = payer_with(network, 101, 1000), payer_with(network, 102, 0)
     assert chain.account(payer) == Account(1000, 0, 0)
-    send(network, "reserve", key_of(101), (payer, worker.id), 600, outbox.record)
+    send(network, "reserve", key_of(101), (payer, worker.id), amount=600, record=outbox.record)
     assert (chain.account(payer).free, chain.lane(payer.id, worker.id)) == (400, Lane(600, 0, None))
-    sent = send(network, "redeem", key_of(102), worker, [voucher(network, 101, worker, 250)], outbox.record)
+    owed = [voucher(network, 101, worker, 250)]
+    sent = send(network, "redeem", key_of(102), worker, vouchers=owed, record=outbox.record)
     assert chain.lane(payer.id, worker.id) == Lane(350, 250, None)
     assert chain.account(worker).earned == 250
     receipt = mined(network, sent)
@@ -118,7 +119,7 @@ def test_money_goes_from_deposit_to_the_owner(network: Network) -> None:
     [event] = chain.redeemed_events(worker.id, 0)
     assert (event.transaction, event.block_hash) == (sent, receipt.block_hash)
     assert (event.payer, event.worker, event.paid, event.total) == (payer.id, worker.id, 250, 250)
-    paid = send(network, "pay_out", key_of(102), worker, outbox.record)
+    paid = send(network, "pay_out", key_of(102), worker, record=outbox.record)
     assert (mined(network, paid).paid_out, chain.account(worker).earned) == (250, 0)
     assert chain.token_balance(worker.owner) == 250
 
@@ -128,11 +129,11 @@ def test_many_lanes_are_cashed_in_one_transaction_and_again_changes_nothing(netw
     for number in payers:
         payer_with(network, number, 100)
     vouchers = [voucher(network, number, worker, 10 * (number - 110)) for number in payers]
-    sent = send(network, "redeem_and_pay_out", key_of(110), worker, vouchers, Outbox().record)
+    sent = send(network, "redeem_and_pay_out", key_of(110), worker, vouchers=vouchers, record=Outbox().record)
     assert mined(network, sent).redeemed == {v.payer.id: v.cumulative for v in vouchers}
     assert mined(network, sent).paid == mined(network, sent).paid_out == 150
     assert chain.token_balance(worker.owner) == 150
-    again = send(network, "redeem_and_pay_out", key_of(110), worker, vouchers, Outbox().record)
+    again = send(network, "redeem_and_pay_out", key_of(110), worker, vouchers=vouchers, record=Outbox().record)
     assert (mined(network, again).paid, chain.token_balance(worker.owner)) == (0, 150)
 
 
@@ -140,10 +141,10 @@ def test_a_debt_beyond_the_funds_is_paid_in_part_and_never_dies(network: Network
     chain, worker = network.chain, payer_with(network, 121, 0)
     payer_with(network, 120, 30)
     owed = [voucher(network, 120, worker, 50)]
-    send(network, "redeem", key_of(121), worker, owed, Outbox().record)
+    send(network, "redeem", key_of(121), worker, vouchers=owed, record=Outbox().record)
     assert chain.account(worker).earned == 30
     payer_with(network, 120, 100)
-    send(network, "redeem", key_of(121), worker, owed, Outbox().record)
+    send(network, "redeem", key_of(121), worker, vouchers=owed, record=Outbox().record)
     assert (chain.account(worker).earned, chain.account(party_of(120)).free) == (50, 80)
 
 
@@ -152,18 +153,19 @@ def test_what_would_revert_is_refused_by_name_and_never_recorded(network: Networ
     payer = payer_with(network, 130, 10)
     forged = msgspec.structs.replace(voucher(network, 130, worker, 5), cumulative=6)
     with pytest.raises(TransactionRefused, match="WrongSigner"):
-        chain.redeem(key_of(131), worker, [forged], outbox.record)
+        chain.redeem(key_of(131), worker, vouchers=[forged], record=outbox.record)
     with pytest.raises(TransactionRefused, match="InsufficientFree"):
-        chain.reserve(key_of(130), (payer, worker.id), 11, outbox.record)
+        chain.reserve(key_of(130), (payer, worker.id), amount=11, record=outbox.record)
     with pytest.raises(TransactionRefused, match="NotOwnerOrHot"):
-        chain.withdraw(key_of(131), payer, 1, outbox.record)
+        chain.withdraw(key_of(131), payer, amount=1, record=outbox.record)
     assert outbox.rows == []
 
 
 def test_a_recorded_transaction_is_broadcast_again_without_doubling(network: Network) -> None:
     chain, outbox, worker = network.chain, Outbox(), payer_with(network, 141, 0)
     payer_with(network, 140, 100)
-    sent = send(network, "redeem", key_of(141), worker, [voucher(network, 140, worker, 40)], outbox.record)
+    owed = [voucher(network, 140, worker, 40)]
+    sent = send(network, "redeem", key_of(141), worker, vouchers=owed, record=outbox.record)
     [(recorded, raw)] = outbox.rows
     assert recorded == sent
     assert chain.broadcast(raw) == sent
@@ -179,7 +181,7 @@ def test_a_crash_between_record_and_broadcast_loses_nothing(network: Network) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        chain.redeem(key_of(151), worker, [voucher(network, 150, worker, 40)], crash)
+        chain.redeem(key_of(151), worker, vouchers=[voucher(network, 150, worker, 40)], record=crash)
     [(recorded, raw)] = outbox.rows
     assert chain.receipt(recorded) is None
     send(network, "broadcast", raw)
@@ -189,15 +191,16 @@ def test_a_crash_between_record_and_broadcast_loses_nothing(network: Network) ->
 def test_a_transaction_whose_nonce_was_taken_is_refused(network: Network) -> None:
     chain, outbox, worker = network.chain, Outbox(), payer_with(network, 161, 0)
     payer_with(network, 160, 100)
-    send(network, "redeem", key_of(161), worker, [voucher(network, 160, worker, 40)], outbox.record)
+    send(network, "redeem", key_of(161), worker, vouchers=[voucher(network, 160, worker, 40)], record=outbox.record)
     with pytest.raises(TransactionRefused, match="nonce too low"):
-        chain.speed_up(key_of(161), outbox.rows[0][1], outbox.record)
+        chain.speed_up(key_of(161), outbox.rows[0][1], record=outbox.record)
 
 
 def test_confirmations_grow_with_blocks(network: Network) -> None:
     chain, worker = network.chain, payer_with(network, 171, 0)
     payer_with(network, 170, 100)
-    sent = send(network, "redeem", key_of(171), worker, [voucher(network, 170, worker, 40)], Outbox().record)
+    owed = [voucher(network, 170, worker, 40)]
+    sent = send(network, "redeem", key_of(171), worker, vouchers=owed, record=Outbox().record)
     first = mined(network, sent)
     devnet_deploy.mine(network.rpc, 3)
     later = mined(network, sent)
@@ -209,13 +212,13 @@ def test_an_exit_is_seen_and_taken_back_by_a_new_reserve(network: Network) -> No
     chain, outbox, worker = network.chain, Outbox(), party_of(181)
     payer = payer_with(network, 180, 100)
     lane = (payer, worker.id)
-    send(network, "reserve", key_of(180), lane, 100, outbox.record)
-    send(network, "start_exit", key_of(180), lane, outbox.record)
+    send(network, "reserve", key_of(180), lane, amount=100, record=outbox.record)
+    send(network, "start_exit", key_of(180), lane, record=outbox.record)
     [event] = chain.exit_events(worker.id, 0)
     assert chain.lane(payer.id, worker.id).exit_at == event.exit_at
     with pytest.raises(TransactionRefused, match="ExitPending"):
-        chain.finish_exit(key_of(180), lane, outbox.record)
-    send(network, "reserve", key_of(180), lane, 0, outbox.record)
+        chain.finish_exit(key_of(180), lane, record=outbox.record)
+    send(network, "reserve", key_of(180), lane, amount=0, record=outbox.record)
     assert chain.lane(payer.id, worker.id) == Lane(100, 0, None)
 
 
@@ -223,20 +226,20 @@ def test_tokens_of_the_hot_key_can_be_deposited(network: Network) -> None:
     chain, outbox = network.chain, Outbox()
     payer_with(network, 190, 0)
     hoarder = Party(address_of(key_of(190)), address_of(key_of(190)))
-    devnet_deploy.fund(network.rpc, network.deployment, hoarder, 70, 0)
-    send(network, "withdraw", key_of(190), hoarder, 70, outbox.record)
-    send(network, "approve", key_of(190), 70, outbox.record)
-    send(network, "deposit", key_of(190), party_of(190), 70, outbox.record)
+    devnet_deploy.fund(network.rpc, network.deployment, party=hoarder, amount=70, gas_wei=0)
+    send(network, "withdraw", key_of(190), hoarder, amount=70, record=outbox.record)
+    send(network, "approve", key_of(190), 70, record=outbox.record)
+    send(network, "deposit", key_of(190), party_of(190), amount=70, record=outbox.record)
     assert chain.account(party_of(190)).free == 70
 
 
 def test_a_redemption_costs_no_more_gas_than_was_measured(network: Network) -> None:
     worker, payer = payer_with(network, 201, 0), payer_with(network, 200, 1000)
-    send(network, "reserve", key_of(200), (payer, worker.id), 900, Outbox().record)
+    send(network, "reserve", key_of(200), (payer, worker.id), amount=900, record=Outbox().record)
     gas: list[int] = []
     for cumulative in (10, 20):
         owed = [voucher(network, 200, worker, cumulative)]
-        sent = send(network, "redeem", key_of(201), worker, owed, Outbox().record)
+        sent = send(network, "redeem", key_of(201), worker, vouchers=owed, record=Outbox().record)
         gas.append(mined(network, sent).gas_used)
     assert gas[0] < 62_000 and gas[1] < 45_000
 
@@ -278,18 +281,18 @@ class Walk:
                 self._fund(party, amount)
             case "reserve":
                 amount = min(amount, self._chain.account(party).free)
-                send(self._network, "reserve", key, (party, worker.id), amount, Outbox().record)
+                send(self._network, "reserve", key, (party, worker.id), amount=amount, record=Outbox().record)
             case "withdraw":
                 amount = min(amount, self._chain.account(party).free)
-                send(self._network, "withdraw", key, party, amount, Outbox().record)
+                send(self._network, "withdraw", key, party, amount=amount, record=Outbox().record)
             case "pay out":
-                send(self._network, "pay_out", key, worker, Outbox().record)
+                send(self._network, "pay_out", key, worker, record=Outbox().record)
             case "redeem":
                 self.signed[party.id] += amount
                 owed = sign_voucher(
                     key, self._chain.domain, payer=party, worker=worker.id, cumulative=self.signed[party.id]
                 )
-                send(self._network, "redeem", self.keys[2], worker, [owed], Outbox().record)
+                send(self._network, "redeem", self.keys[2], worker, vouchers=[owed], record=Outbox().record)
 
     def check(self) -> None:
         accounts = [self._chain.account(party) for party in self.parties]
@@ -301,7 +304,7 @@ class Walk:
             assert lane.redeemed <= self.signed[party.id]
 
     def _fund(self, party: Party, amount: int) -> None:
-        devnet_deploy.fund(self._network.rpc, self._network.deployment, party, amount, ETHER)
+        devnet_deploy.fund(self._network.rpc, self._network.deployment, party=party, amount=amount, gas_wei=ETHER)
         self.deposited += amount
 
 
