@@ -1,0 +1,131 @@
+"""Look at the hardware: which devices a model can run on, what they read now, and whether a GPU is left unused.
+
+Never imports a runtime: a throw-away child asks llama.cpp, so that a broken driver costs a child and not the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+import psutil
+import trio
+
+from core.device import Device, DeviceKind, Machine, Reading
+from core.gpu_sensors import SeenGpu, read_gpu, seen_gpus
+from core.worker.messages import Devices, ListDevices
+from core.worker.process import run_once
+
+LIST_S = 60.0
+_BUILD_FLAGS = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_VULKAN=on"}
+_HEAT_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
+
+
+async def find_machine() -> Machine:
+    """Everything that there is to compute on, the best device first. Never fails: the processor is always there."""
+    report = await run_once(ListDevices(), deadline_s=LIST_S)
+    gpus = await trio.to_thread.run_sync(seen_gpus)
+    if isinstance(report, Devices):
+        return machine_of(report, gpus)
+    alone = Devices((_processor(),), "llama.cpp (not usable)")
+    trouble = "The inference runtime does not start on this computer, so nothing can be served. Install Starling again."
+    return msgspec.structs.replace(machine_of(alone, gpus), warning=trouble)
+
+
+def machine_of(found: Devices, gpus: tuple[SeenGpu, ...]) -> Machine:
+    """Join llama.cpp's devices to what the driver says of them, and say which GPU would be left unused."""
+    by_pci = {gpu.pci_id: gpu for gpu in gpus if gpu.pci_id}
+    return Machine(
+        devices=tuple(_joined(device, by_pci.get(device.pci_id.lower())) for device in found.devices),
+        cpu_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        ram_bytes=psutil.virtual_memory().total,
+        runtime=found.runtime,
+        warning=_unused(found.devices, gpus),
+    )
+
+
+def read_device(device: Device) -> Reading:
+    """One look at a device; takes milliseconds. Blocking: call it in a thread."""
+    if device.kind is not DeviceKind.CPU and device.pci_id:
+        reading = read_gpu(device.pci_id)
+        if reading is not None:
+            return reading
+    return _read_host()
+
+
+def serving_threads(cores: int) -> int:
+    """How many threads compute: one core stays free for the owner, where there are more than two."""
+    return cores - 1 if cores > 2 else max(1, cores)
+
+
+def _joined(device: Device, gpu: SeenGpu | None) -> Device:
+    if gpu is None:
+        driver = platform.release() if device.kind is DeviceKind.CPU else device.driver
+        return msgspec.structs.replace(device, driver=driver)
+    return msgspec.structs.replace(
+        device,
+        name=gpu.name if gpu.driver else device.name,
+        driver=gpu.driver,
+        memory_bytes=device.memory_bytes or gpu.memory_bytes,
+        free_bytes=gpu.free_bytes or device.free_bytes,
+    )
+
+
+def _unused(devices: tuple[Device, ...], gpus: tuple[SeenGpu, ...]) -> str:
+    if not gpus or any(device.kind is DeviceKind.GPU for device in devices):
+        return ""
+    gpu = gpus[0]
+    flag = _BUILD_FLAGS[gpu.vendor]
+    fix = f'CMAKE_ARGS="{flag}" pip install --force-reinstall --no-deps --no-cache-dir {_pinned()}'
+    return (
+        f"Your {gpu.name} is not used: this build of llama.cpp runs on the processor only, which is many times slower. "
+        f"To use it, run: {fix}"
+    )
+
+
+def _pinned() -> str:
+    try:
+        return f"llama-cpp-python=={version('llama-cpp-python')}"
+    except PackageNotFoundError:
+        return "llama-cpp-python"
+
+
+def _processor() -> Device:
+    memory = psutil.virtual_memory()
+    name = platform.processor() or "Processor"
+    return Device("CPU", name, DeviceKind.CPU, "CPU", memory.total, memory.available, driver=platform.release())
+
+
+def _read_host() -> Reading:
+    memory = psutil.virtual_memory()
+    return Reading(
+        at=time.time(),
+        load_percent=psutil.cpu_percent(),
+        memory_used_bytes=memory.total - memory.available,
+        memory_total_bytes=memory.total,
+        memory_ours_bytes=_our_memory(),
+        temperature_c=_host_heat(),
+    )
+
+
+def _our_memory() -> int:
+    """Resident memory of this process and its children; a shared page counts once for each."""
+    ours = psutil.Process()
+    total = 0
+    for process in (ours, *ours.children(recursive=True)):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _host_heat() -> float | None:
+    if not hasattr(psutil, "sensors_temperatures"):
+        return None
+    sensors = psutil.sensors_temperatures()
+    heats = [s.current for name in _HEAT_SENSORS for s in sensors.get(name, ()) if s.current]
+    return max(heats, default=None)
