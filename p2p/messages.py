@@ -21,9 +21,12 @@ VERSION = 1
 MAX_PROMPT_BYTES = 1 << 20
 MAX_REQUESTER_FRAME_BYTES = 4 << 20  # JSON may spell one byte of a prompt as several
 MAX_PROVIDER_FRAME_BYTES = 256 << 10
-MAX_QUERY_FRAME_BYTES = 4 << 10
+MAX_QUERY_FRAME_BYTES = 64 << 10
 MAX_ANSWER_FRAME_BYTES = 1 << 20
 MAX_OFFERS = 256
+MAX_OFFERS_A_PEER = 16
+MAX_ADDRESSES = 8
+MAX_ADDRESS_CHARS = 200
 MAX_TURNS = 1_024
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
@@ -125,10 +128,12 @@ class GetOffers(msgspec.Struct, frozen=True, tag="get_offers"):
 
 
 class SignedOffer(msgspec.Struct, frozen=True):
-    """An offer and the hex signature of its peer's identity key over offer_bytes."""
+    """An offer and the hex signature of its peer's identity key over offer_bytes. addresses are where the peer may be
+    dialled: hints, not signed, since a dial proves the peer id."""
 
     offer: Offer
     signature: str
+    addresses: tuple[str, ...] = ()
 
 
 class Offers(msgspec.Struct, frozen=True, tag="offers"):
@@ -137,20 +142,26 @@ class Offers(msgspec.Struct, frozen=True, tag="offers"):
     offers: tuple[SignedOffer, ...]
 
 
+class Tell(msgspec.Struct, frozen=True, tag="tell"):
+    """Here are my offers. Answered by Pong; offers of others are ignored."""
+
+    offers: tuple[SignedOffer, ...]
+
+
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Are you there? Answered by Pong with the same number."""
 
-    number: int
+    number: int = 0
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """Here; models are the ones this peer serves now."""
 
-    number: int
+    number: int = 0
     models: tuple[str, ...] = ()
 
 
-Query = GetOffers | Ping
+Query = GetOffers | Tell | Ping
 QueryAnswer = Offers | Pong
 
 

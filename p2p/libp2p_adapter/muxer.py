@@ -1,0 +1,86 @@
+"""Yamux for the swarm: whole frames, streams that can run out, a cap on unread bytes, and a watch on a silent peer.
+
+Every override repairs one stock behaviour of libp2p 0.8.1 and calls the stock method for the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from typing import Any
+
+import trio
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, YAMUX_HEADER_FORMAT, Yamux
+
+from p2p.libp2p_adapter.limits import (
+    MAX_UNREAD_CONNECTION_BYTES,
+    OPEN_STREAM_S,
+    PING_EVERY_S,
+    PONG_S,
+    WRITE_S,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Muxer(Yamux):  # type: ignore[misc]
+    """One connection's streams."""
+
+    async def start(self) -> None:
+        """Run until the connection ends. Stock: an exception here ends the whole host."""
+        try:
+            await super().start()
+        except Exception as error:  # noqa: BLE001  one connection's fault ends one connection
+            log.info("a connection failed: %s", type(error).__name__)
+            await self._cleanup_on_error()
+
+    async def open_stream(self) -> Any:
+        """A new stream. Stock: waits for ever when 256 are open, and loses a slot when cancelled while opening."""
+        if self.stream_backlog_semaphore.value == 0:
+            raise MuxedStreamError("too many streams are open to this peer")
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + OPEN_STREAM_S):
+            return await super().open_stream()
+        raise MuxedStreamError("the peer takes no new stream")
+
+    async def _write_frame(self, data: bytes) -> None:
+        """Write a whole frame or end the connection. Stock: a cancelled write corrupts it for everyone on it."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_S):
+            await super()._write_frame(data)
+            return
+        await self._cleanup_on_error()
+        raise ConnectionClosedError("the peer takes no bytes", transport="yamux")
+
+    async def _read_data_body(self, length: int) -> bytes:
+        """The bytes of a data frame. Stock: a peer may fill our memory, whatever window it was given."""
+        unread = sum(len(buffer) for buffer in self.stream_buffers.values())
+        if unread + length > MAX_UNREAD_CONNECTION_BYTES:
+            log.info("a peer sent more than anyone reads; its connection is closed")
+            await self._cleanup_on_error()
+            raise trio.BrokenResourceError
+        return bytes(await super()._read_data_body(length))
+
+    async def _measure_rtt_loop(self) -> None:
+        """Ping, and end a connection whose peer does not answer. Stock: never notices a peer that stopped."""
+        while not self.event_shutting_down.is_set():
+            with trio.move_on_after(PING_EVERY_S):
+                await self.event_shutting_down.wait()
+                return
+            if not await self._is_answered():
+                log.info("a peer answers no pings; its connection is closed")
+                await self._cleanup_on_error()
+                return
+
+    async def _is_answered(self) -> bool:
+        self._ping_id += 1
+        self._ping_event = trio.Event()
+        self._ping_sent_time = trio.current_time()
+        with trio.move_on_after(PONG_S):
+            try:
+                await self._write_frame(struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_PING, FLAG_SYN, 0, self._ping_id))
+            except Exception:  # noqa: BLE001  whatever broke, the connection is no use
+                return False
+            await self._ping_event.wait()
+            return True
+        return False

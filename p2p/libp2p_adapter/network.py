@@ -1,0 +1,150 @@
+"""libp2p's swarm and host with stock faults repaired: slots that are released, streams that may fail, no plaintext.
+
+Only this package imports libp2p, and its types stay here: peer_host turns them into our own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm, _NegativePeerCache
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.transport.upgrader import TransportUpgrader
+
+from p2p.libp2p_adapter.limits import (
+    DIAL_S,
+    MAX_STREAMS_A_PEER,
+    OPEN_STREAM_S,
+    UPGRADE_S,
+    ConnectionLimits,
+    InboundCount,
+)
+from p2p.libp2p_adapter.muxer import Muxer
+from p2p.libp2p_adapter.tcp import Tcp
+
+NEGATIVE_CACHE_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Network(Swarm):  # type: ignore[misc]
+    """The connections of one host."""
+
+    def __init__(self, *parts: Any, limits: ConnectionLimits, on_change: Callable[[], None], **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self._inbound = InboundCount(limits)
+        self._on_change = on_change
+        self._negative_peer_cache = _NegativePeerCache(ttl=NEGATIVE_CACHE_S)
+
+    async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Any) -> None:
+        """Keep a slot while a newcomer is connected. Stock: slots are never released, 250 newcomers and it is over."""
+        address = read_write_closer.get_remote_address()
+        ip = address[0] if address else ""
+        if not self._inbound.take(ip):
+            await read_write_closer.close()
+            return
+        is_half_open = True
+        try:
+            muxed = await self.upgrade_inbound_raw_conn(RawConnection(read_write_closer, False), maddr)
+            self._inbound.established(ip)
+            is_half_open = False
+            await muxed.event_closed.wait()
+        except Exception as error:  # noqa: BLE001  a newcomer's fault must not end the listener
+            log.debug("a newcomer could not connect: %s", type(error).__name__)
+        finally:
+            if is_half_open:
+                self._inbound.established(ip)
+            self._inbound.release(ip)
+            await trio.aclose_forcefully(read_write_closer.stream)
+
+    async def add_conn(self, muxed_conn: Any, direction: str = "unknown") -> Any:
+        """Register a connection, and say that something changed."""
+        connection = await super().add_conn(muxed_conn, direction)
+        self._on_change()
+        return connection
+
+    def remove_conn(self, swarm_conn: Any) -> None:
+        """Forget a connection, and say that something changed."""
+        super().remove_conn(swarm_conn)
+        self._on_change()
+
+
+class Host(BasicHost):  # type: ignore[misc]
+    """A host that no stream can take down."""
+
+    def __init__(self, network: Network) -> None:
+        self._streams_of: Counter[str] = Counter()
+        super().__init__(network, negotiate_timeout=int(UPGRADE_S), disable_identify_address_discovery=True)
+
+    async def _swarm_stream_handler(self, net_stream: Any) -> None:
+        """Serve one inbound stream in its own guard. Stock: any exception (garbage is one) ends the host."""
+        peer = str(net_stream.muxed_conn.peer_id)
+        if self._streams_of[peer] >= MAX_STREAMS_A_PEER:
+            await net_stream.reset()
+            return
+        self._streams_of[peer] += 1
+        try:
+            await super()._swarm_stream_handler(net_stream)
+        except Exception as error:  # noqa: BLE001  one stream's fault ends one stream
+            log.info("a stream from %s failed: %s", peer, type(error).__name__)
+            await net_stream.reset()
+        finally:
+            self._streams_of[peer] -= 1
+            if not self._streams_of[peer]:
+                del self._streams_of[peer]
+
+    async def _identify_task_entry(self, peer_id: Any, reason: str) -> None:
+        """Identify a peer. Stock: runs as a system task, where an exception ends the whole process."""
+        try:
+            await super()._identify_task_entry(peer_id, reason)
+        except Exception as error:  # noqa: BLE001  see above
+            log.info("identify of %s failed: %s", peer_id, type(error).__name__)
+
+
+def build_host(seed: bytes, *, limits: ConnectionLimits, on_change: Callable[[], None]) -> Host:
+    """A host for this Ed25519 seed: TCP, Noise only (stock also takes plaintext: anyone's peer id), Yamux only."""
+    keys = create_new_key_pair(seed)
+    peer_id = ID.from_pubkey(keys.public_key)
+    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+    store = PeerStore()
+    store.add_key_pair(peer_id, keys)
+    network = Network(
+        peer_id,
+        store,
+        TransportUpgrader({NOISE: noise}, {YAMUX: Muxer}, negotiate_timeout=int(UPGRADE_S)),
+        [Tcp()],
+        limits=limits,
+        on_change=on_change,
+        retry_config=RetryConfig(max_retries=0),
+        connection_config=_config(limits),
+    )
+    return Host(network)
+
+
+def _config(limits: ConnectionLimits) -> ConnectionConfig:
+    """Watermarks of 0 keep the auto-connector from dialling; one connection a peer makes a dial end at once."""
+    return ConnectionConfig(
+        max_connections=limits.total,
+        min_connections=0,
+        low_watermark=0,
+        high_watermark=limits.total,
+        max_connections_per_peer=1,
+        dial_timeout=DIAL_S,
+        inbound_upgrade_timeout=UPGRADE_S,
+        outbound_upgrade_timeout=UPGRADE_S,
+        outbound_stream_protocol_negotiation_timeout=OPEN_STREAM_S,
+        inbound_stream_protocol_negotiation_timeout=UPGRADE_S,
+    )

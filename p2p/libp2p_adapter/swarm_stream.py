@@ -1,0 +1,102 @@
+"""A libp2p stream as a ByteStream: one reader that is never cancelled mid-read, bounded unread bytes, whole writes."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import trio
+from libp2p.network.stream.exceptions import StreamEOF
+
+from p2p.byte_stream import StreamBroken
+from p2p.libp2p_adapter.limits import CLOSE_S, MAX_UNREAD_STREAM_BYTES, READ_BYTES, WRITE_S
+
+
+class SwarmStream:
+    """Implements p2p.byte_stream.ByteStream. Someone must run pump() while the stream is in use."""
+
+    def __init__(self, net_stream: Any) -> None:
+        self._net = net_stream
+        self._arrived: deque[bytes] = deque()
+        self._unread = 0
+        self._is_at_end = False
+        self._fault = ""
+        self._wake = trio.Event()
+        self._done = trio.Event()
+
+    async def pump(self) -> None:
+        """Read until the stream ends. Never paused: a writer whose window stays shut for 5 s resets (stock Yamux)."""
+        try:
+            while not self._is_at_end and not self._fault:
+                self._take(await self._net.read(READ_BYTES))
+        except StreamEOF:
+            self._is_at_end = True
+        except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means that the stream is gone
+            self._fault = self._fault or f"The stream broke: {type(error).__name__}."
+        finally:
+            self._wake.set()
+            self._done.set()
+        if self._fault:
+            await self.reset()
+
+    async def wait_done(self) -> None:
+        """Until nothing more can arrive."""
+        await self._done.wait()
+
+    async def read(self) -> bytes:
+        """See ByteStream."""
+        while not self._arrived:
+            if self._fault:
+                raise StreamBroken(self._fault)
+            if self._is_at_end:
+                return b""
+            self._wake = trio.Event()
+            await self._wake.wait()
+        received = b"".join(self._arrived)
+        self._arrived.clear()
+        self._unread = 0
+        return received
+
+    async def write(self, sent: bytes) -> None:
+        """See ByteStream. Shielded: libp2p corrupts the connection when a write is cancelled half-way."""
+        if self._fault:
+            raise StreamBroken(self._fault)
+        try:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_S):
+                await self._net.write(sent)
+                return
+        except Exception as error:  # noqa: BLE001  as in pump
+            self._fault = f"The peer does not take our bytes: {type(error).__name__}."
+            raise StreamBroken(self._fault) from error
+        self._fault = "The peer does not take our bytes."
+        await self.reset()
+        raise StreamBroken(self._fault)
+
+    async def close(self) -> None:
+        """See ByteStream."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+            try:
+                await self._net.close_write()
+            except Exception:  # noqa: BLE001  already gone
+                return
+
+    async def reset(self) -> None:
+        """See ByteStream. On a stream that both sides closed it only forgets it."""
+        self._fault = self._fault or "The stream was reset."
+        self._wake.set()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+            try:
+                await self._net.reset()
+            except Exception:  # noqa: BLE001  already gone
+                return
+
+    def _take(self, received: bytes) -> None:
+        if not received:
+            self._is_at_end = True
+            return
+        self._unread += len(received)
+        if self._unread > MAX_UNREAD_STREAM_BYTES:
+            self._fault = "The peer sent more than anyone reads."
+            return
+        self._arrived.append(received)
+        self._wake.set()

@@ -1,0 +1,116 @@
+"""TCP for the swarm: one owner of a port, sockets that notice a dead peer, and writes that are never torn.
+
+Replaces libp2p's listener (it shares ports between processes by SO_REUSEPORT) and its bare stream (a cancelled write
+leaves half a frame on the wire).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+from typing import Any
+
+import trio
+from libp2p.abc import IListener
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.utils.multiaddr_utils import extract_ip_from_multiaddr, multiaddr_from_socket
+from multiaddr import Multiaddr
+
+from p2p.libp2p_adapter.limits import KEEPALIVE_IDLE_S, TCP_DEAD_S, WRITE_S
+from p2p.swarm_errors import PortInUse
+
+BACKLOG = 128
+
+log = logging.getLogger(__name__)
+
+
+class WholeWrites(TrioTCPStream):  # type: ignore[misc]
+    """A TCP stream whose writes finish or kill the connection; a caller's cancellation waits for that."""
+
+    async def write(self, data: bytes) -> None:
+        """Raises ConnectionClosedError when the peer does not take the bytes in time."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_S):
+            await super().write(data)
+            return
+        await trio.aclose_forcefully(self.stream)
+        raise ConnectionClosedError("the peer takes no bytes", transport="tcp")
+
+
+class Tcp(TCP):  # type: ignore[misc]
+    """libp2p's TCP transport with our listener and our sockets."""
+
+    async def _dial_resolved(self, maddr: Multiaddr, source: tuple[str, int] | None = None) -> RawConnection:
+        raw = await super()._dial_resolved(maddr, source)
+        raw.stream = _hardened(raw.stream.stream)
+        return raw
+
+    def create_listener(self, handler_function: Any) -> Listener:
+        """A listener that calls handler_function with each newcomer's stream."""
+        return Listener(handler_function)
+
+
+class Listener(IListener):  # type: ignore[misc]
+    """One listening socket, owned alone. The swarm sets background_nursery before it calls listen."""
+
+    def __init__(self, accept: Any) -> None:
+        self._accept = accept
+        self._sockets: list[trio.SocketListener] = []
+        self._scope = trio.CancelScope()
+        self.background_nursery: trio.Nursery | None = None
+
+    async def listen(self, maddr: Multiaddr) -> None:
+        """Bind and serve in the background. Raises PortInUse, OSError."""
+        host, port = extract_ip_from_multiaddr(maddr), int(maddr.value_for_protocol("tcp"))
+        if self.background_nursery is None:
+            raise RuntimeError("the swarm is not running")
+        try:
+            self._sockets = list(await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(port) from error
+            raise
+        await self.background_nursery.start(self._serve)
+
+    def get_addrs(self) -> tuple[Multiaddr, ...]:
+        """The addresses bound, with the real port."""
+        return tuple(multiaddr_from_socket(listener.socket) for listener in self._sockets)
+
+    async def close(self) -> None:
+        """Stop accepting; connections live on with their own owner."""
+        self._scope.cancel()
+        for listener in self._sockets:
+            await trio.aclose_forcefully(listener)
+        self._sockets.clear()
+
+    async def _serve(self, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        with self._scope:
+            await trio.serve_listeners(self._greet, self._sockets, task_status=task_status)
+
+    async def _greet(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._accept(_hardened(stream))
+        except Exception as error:  # noqa: BLE001  a newcomer's fault must not end the listener
+            log.debug("a newcomer failed: %s", type(error).__name__)
+
+
+def _hardened(stream: trio.SocketStream) -> WholeWrites:
+    """Set what the kernel can do to notice a dead peer: TCP_USER_TIMEOUT and keepalive."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    if sys.platform == "linux":
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_IDLE_S // 2),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * TCP_DEAD_S)),
+        ]
+    for level, option, value in options:
+        try:
+            stream.setsockopt(level, option, value)
+        except OSError:  # the peer is gone already, or the system lacks the option
+            break
+    return WholeWrites(stream)

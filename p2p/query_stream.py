@@ -1,0 +1,116 @@
+"""One question and one answer on a stream of the query protocol, at either end.
+
+Never raises into the swarm from the answering end. Offers that come in are checked by the book before anyone sees them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from core.framing import FrameDecoder, FramingError, encode_frame
+from core.job import PeerId
+from p2p.byte_stream import ByteStream, StreamBroken
+from p2p.messages import (
+    MAX_ANSWER_FRAME_BYTES,
+    MAX_OFFERS,
+    MAX_OFFERS_A_PEER,
+    MAX_QUERY_FRAME_BYTES,
+    VERSION,
+    GetOffers,
+    Offers,
+    Ping,
+    Pong,
+    Query,
+    QueryAnswer,
+    Tell,
+)
+from p2p.offer_book import OfferBook
+from p2p.protocol_error import RemoteProtocolError
+
+FIRST_FRAME_S = 5.0
+QUERY_S = 10.0
+HANG_UP_S = 2.0
+QUERIES_A_SECOND = 20
+
+log = logging.getLogger(__name__)
+
+class QueryDesk:
+    """Answers queries out of an offer book. clock is seconds since the epoch."""
+
+    def __init__(self, book: OfferBook, own: Callable[[], OfferBook], *, clock: Callable[[], float]) -> None:
+        self._book = book
+        self._own = own
+        self._clock = clock
+        self._second = 0
+        self._asked: dict[PeerId, int] = {}
+
+    async def serve(self, stream: ByteStream, peer: PeerId) -> None:
+        """Answer the one question of this stream."""
+        try:
+            query = await _receive(stream, Query, max_frame_bytes=MAX_QUERY_FRAME_BYTES, within_s=FIRST_FRAME_S)
+            if not self._is_allowed(peer):
+                return
+            await stream.write(encode_frame(self._answer(query, peer)))
+            await stream.close()
+            with trio.move_on_after(HANG_UP_S):
+                await stream.read()
+        except (StreamBroken, RemoteProtocolError) as error:
+            log.debug("a query from %s ended: %s", peer, error)
+
+    def _answer(self, query: Query, peer: PeerId) -> QueryAnswer:
+        now = self._clock()
+        match query:
+            case GetOffers(model=model):
+                found = self._own().find(model, now=now) + self._book.find(model, now=now)
+                return Offers(tuple(found[:MAX_OFFERS]))
+            case Tell(offers=offers):
+                for signed in offers[:MAX_OFFERS_A_PEER]:
+                    if signed.offer.peer_id == peer:
+                        self._book.add(signed, now=now)
+                return Pong()
+            case Ping(number=number):
+                return Pong(number, tuple(signed.offer.model for signed in self._own().find(None, now=now)))
+
+    def _is_allowed(self, peer: PeerId) -> bool:
+        """A peer over its rate gets no answer."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._asked = second, {}
+        self._asked[peer] = self._asked.get(peer, 0) + 1
+        return self._asked[peer] <= QUERIES_A_SECOND
+
+
+async def ask(stream: ByteStream, query: Query) -> QueryAnswer:
+    """The answer to one question; lets go of the stream. Raises StreamBroken, RemoteProtocolError."""
+    try:
+        await stream.write(encode_frame(query))
+        await stream.close()
+        answer: QueryAnswer = await _receive(
+            stream, QueryAnswer, max_frame_bytes=MAX_ANSWER_FRAME_BYTES, within_s=QUERY_S
+        )
+        return answer
+    finally:
+        await stream.reset()
+
+
+def offers_of(model: str | None) -> GetOffers:
+    """The question for offers."""
+    return GetOffers(model, VERSION)
+
+
+async def _receive(stream: ByteStream, kind: Any, *, max_frame_bytes: int, within_s: float) -> Any:
+    decoder: FrameDecoder[Any] = FrameDecoder(kind, max_frame_bytes=max_frame_bytes)
+    with trio.move_on_after(within_s):
+        while received := await stream.read():
+            try:
+                messages = decoder.feed(received)
+            except FramingError as error:
+                raise RemoteProtocolError(str(error)) from error
+            if messages:
+                return messages[0]
+        raise StreamBroken("The peer hung up.")
+    raise StreamBroken(f"The peer said nothing for {within_s:.0f} seconds.")

@@ -1,0 +1,292 @@
+"""This peer in the swarm: who it knows, what it offers, how it finds sellers, and the streams between them.
+
+Owns the host and restarts it when libp2p fails. Knows no libp2p type (the adapter does) and decides nothing about jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from core.job import PeerId
+from core.offer import Offer
+from p2p.byte_stream import ByteStream, StreamBroken
+from p2p.identity import Identity
+from p2p.libp2p_adapter.peer_host import PeerHost
+from p2p.messages import JOB_PROTOCOL, MAX_ADDRESSES, QUERY_PROTOCOL, Offers, SignedOffer, Tell, offer_bytes
+from p2p.offer_book import OfferBook, freshest, offer_fault
+from p2p.protocol_error import RemoteProtocolError
+from p2p.query_stream import QueryDesk, ask, offers_of
+from p2p.swarm_errors import PeerUnreachable, PortInUse, SwarmError
+
+FIRST_BACKOFF_S = 0.25
+MAX_BACKOFF_S = 30.0
+LOOK_AGAIN_S = 60.0
+PROVIDE_EVERY_S = 600.0
+PROVIDE_S = 30.0
+TELL_S = 10.0
+MAX_TOLD = 32
+MAX_ASKED = 16
+LINGER_S = 0.5
+
+log = logging.getLogger(__name__)
+
+ServeJob = Callable[[ByteStream, PeerId], Awaitable[None]]
+
+
+class Swarm:
+    """One peer of one network. Run it in a nursery; everything else works while it runs."""
+
+    def __init__(
+        self, identity: Identity, *, port: int, bootstrap: tuple[str, ...], network: str, listen_ip: str = "127.0.0.1"
+    ) -> None:
+        self._identity = identity
+        self._listen = (listen_ip, port)
+        self._bootstrap = bootstrap
+        self._network = network
+        self._host: PeerHost | None = None
+        self._serve_job: ServeJob | None = None
+        self._own: dict[str, SignedOffer] = {}
+        self._known = OfferBook()
+        self._queries = QueryDesk(self._known, self.own_offers, clock=time.time)
+        self._told: set[tuple[PeerId, str, int]] = set()
+        self._provided_at: dict[str, float] = {}
+        self._news = trio.Event()
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Our id."""
+        return self._identity.peer_id
+
+    @property
+    def peer_count(self) -> int:
+        """How many peers we are connected to."""
+        return len(self.peers())
+
+    def peers(self) -> tuple[PeerId, ...]:
+        """The peers we are connected to."""
+        return self._host.connected() if self._host is not None else ()
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where we listen, each with our peer id; empty while the host is down."""
+        return self._host.addresses() if self._host is not None else ()
+
+    def serve(self, job: ServeJob) -> None:
+        """Call this with each inbound job stream. Without it, job streams are turned away."""
+        self._serve_job = job
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and stay joined until cancelled; restarts the host when it fails. Raises PortInUse, SwarmError."""
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            began = trio.current_time()
+            try:
+                await self._run_host(task_status)
+            except* PortInUse as group:
+                raise _first(group) from None
+            except* Exception as group:
+                if self._listen[1] == 0:
+                    raise SwarmError("The swarm could not start on this computer.") from group
+                log.warning("the swarm's host failed and is restarted: %s", _names(group))
+            finally:
+                self._host = None
+            task_status = trio.TASK_STATUS_IGNORED
+            backoff_s = FIRST_BACKOFF_S if trio.current_time() - began > MAX_BACKOFF_S else 2 * backoff_s
+            await trio.sleep(min(backoff_s, MAX_BACKOFF_S))
+
+    async def announce(self, offer: Offer) -> None:
+        """Offer this from now on, or renew it: connected peers are told, and the DHT learns who provides the model."""
+        signature = self._identity.sign(offer_bytes(offer))
+        self._own[offer.model] = SignedOffer(offer, signature, self.addresses()[:MAX_ADDRESSES])
+        self._news.set()
+
+    async def withdraw(self, model: str) -> None:
+        """Offer this no longer. Copies elsewhere end with their expiry."""
+        self._own.pop(model, None)
+        self._provided_at.pop(model, None)
+
+    def own_offers(self) -> OfferBook:
+        """What we offer now."""
+        book = OfferBook()
+        for signed in self._own.values():
+            current = msgspec.structs.replace(signed, addresses=self.addresses()[:MAX_ADDRESSES])
+            book.add(current, now=time.time())
+        return book
+
+    async def find_offers(self, model: str, *, deadline_s: float) -> list[SignedOffer]:
+        """Offers of others for this model, checked and newest first a peer; what was found by the deadline."""
+        found: list[SignedOffer] = self._known.find(model, now=time.time())
+        first = trio.Event()
+        with trio.move_on_after(deadline_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._search, model, found, first)
+                nursery.start_soon(_linger, first, nursery.cancel_scope)
+                if found:
+                    first.set()
+        return [s for s in freshest(found) if s.offer.peer_id != self.peer_id]
+
+    async def open_job(self, peer_id: PeerId, addresses: tuple[str, ...] = ()) -> ByteStream:
+        """A job stream to this peer, dialled if need be; whoever gets it must reset it. Raises PeerUnreachable."""
+        return await self._open(peer_id, addresses, JOB_PROTOCOL)
+
+    async def _run_host(self, task_status: trio.TaskStatus[None]) -> None:
+        host = PeerHost(self._identity.seed, network=self._network)
+        host.accept(JOB_PROTOCOL, self._accept_job)
+        host.accept(QUERY_PROTOCOL, self._queries.serve)
+        self._told.clear()
+        self._provided_at.clear()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run, [self._listen])
+            self._host = host
+            self._listen = (self._listen[0], self._listen[1] or _port(host.addresses()))
+            for address in self._bootstrap:
+                nursery.start_soon(self._stay_joined, host, address)
+            nursery.start_soon(self._spread_news, host)
+            task_status.started()
+
+    async def _accept_job(self, stream: ByteStream, peer: PeerId) -> None:
+        if self._serve_job is None:
+            await stream.reset()
+            return
+        await self._serve_job(stream, peer)
+
+    async def _stay_joined(self, host: PeerHost, address: str) -> None:
+        """Keep connected to one bootstrap peer, with back-off while it is away."""
+        peer_id = PeerId(address.rpartition("/p2p/")[2])
+        backoff_s = FIRST_BACKOFF_S
+        while peer_id != self.peer_id:
+            if peer_id in host.connected():
+                backoff_s = FIRST_BACKOFF_S
+                with trio.move_on_after(LOOK_AGAIN_S):
+                    await host.wait_change()
+                continue
+            try:
+                await host.connect(peer_id, (address,))
+                self._provided_at.clear()
+                self._news.set()
+            except PeerUnreachable:
+                await trio.sleep(backoff_s * random.uniform(0.75, 1.25))
+                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    async def _spread_news(self, host: PeerHost) -> None:
+        """Tell peers what we offer when it or they are new, and keep our provider records in the DHT."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._note_changes, host)
+            while True:
+                with trio.move_on_after(LOOK_AGAIN_S):
+                    await self._news.wait()
+                self._news = trio.Event()
+                await self._tell_all(host)
+                for model in tuple(self._own):
+                    await self._provide(host, model)
+
+    async def _note_changes(self, host: PeerHost) -> None:
+        while True:
+            await host.wait_change()
+            self._news.set()
+
+    async def _tell_all(self, host: PeerHost) -> None:
+        offers = tuple(self.own_offers().find(None, now=time.time()))
+        connected = set(host.connected())
+        self._told = {entry for entry in self._told if entry[0] in connected}
+        with trio.move_on_after(TELL_S):
+            async with trio.open_nursery() as nursery:
+                for peer_id in tuple(connected)[:MAX_TOLD]:
+                    fresh = tuple(s for s in offers if (peer_id, *_version(s)) not in self._told)
+                    if fresh:
+                        nursery.start_soon(self._tell, host, peer_id, fresh)
+
+    async def _tell(self, host: PeerHost, peer_id: PeerId, offers: tuple[SignedOffer, ...]) -> None:
+        try:
+            await ask(await host.open_stream(peer_id, QUERY_PROTOCOL), Tell(offers))
+        except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
+            log.debug("%s was not told of our offers: %s", peer_id, error)
+            return
+        self._told |= {(peer_id, *_version(signed)) for signed in offers}
+
+    async def _provide(self, host: PeerHost, model: str) -> None:
+        now = trio.current_time()
+        if now - self._provided_at.get(model, -PROVIDE_EVERY_S) < PROVIDE_EVERY_S or not host.connected():
+            return
+        with trio.move_on_after(PROVIDE_S):
+            if await host.provide(provider_key(self._network, model)):
+                self._provided_at[model] = now
+
+    async def _search(self, model: str, found: list[SignedOffer], first: trio.Event) -> None:
+        """Ask those we are connected to, and those whom the DHT names."""
+        asked: set[PeerId] = {self.peer_id}
+        async with trio.open_nursery() as nursery:
+
+            def ask_soon(peer_id: PeerId, addresses: tuple[str, ...]) -> None:
+                if peer_id not in asked and len(asked) <= MAX_ASKED:
+                    asked.add(peer_id)
+                    nursery.start_soon(self._collect, peer_id, addresses, (model, found, first))
+
+            for peer_id in self.peers():
+                ask_soon(peer_id, ())
+            for peer_id, addresses in await self._providers(model):
+                ask_soon(peer_id, addresses)
+        first.set()
+
+    async def _providers(self, model: str) -> list[tuple[PeerId, tuple[str, ...]]]:
+        if self._host is None or not self.peers():
+            return []
+        return await self._host.find_providers(provider_key(self._network, model))
+
+    async def _collect(self, peer_id: PeerId, addresses: tuple[str, ...], into: Any) -> None:
+        model, found, first = into
+        try:
+            answer = await ask(await self._open(peer_id, addresses, QUERY_PROTOCOL), offers_of(model))
+        except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
+            log.debug("%s could not be asked for offers: %s", peer_id, error)
+            return
+        now = time.time()
+        offers = answer.offers if isinstance(answer, Offers) else ()
+        good = [s for s in offers if s.offer.model == model and offer_fault(s, now) is None]
+        for signed in good:
+            self._known.add(signed, now=now)
+        found.extend(good)
+        if good:
+            first.set()
+
+    async def _open(self, peer_id: PeerId, addresses: tuple[str, ...], protocol: str) -> ByteStream:
+        if self._host is None:
+            raise PeerUnreachable("This peer is not in the network now.")
+        await self._host.connect(peer_id, addresses)
+        return await self._host.open_stream(peer_id, protocol)
+
+
+def provider_key(network: str, model: str) -> bytes:
+    """The DHT key of a model in a network: a SHA-256 multihash."""
+    return b"\x12\x20" + hashlib.sha256(f"starling/{network}/{model}".encode()).digest()
+
+
+async def _linger(first: trio.Event, scope: trio.CancelScope) -> None:
+    """Once someone has answered, give the others a moment more and no longer."""
+    await first.wait()
+    await trio.sleep(LINGER_S)
+    scope.cancel()
+
+
+def _version(signed: SignedOffer) -> tuple[str, int]:
+    return signed.offer.model, signed.offer.sequence
+
+
+def _port(addresses: tuple[str, ...]) -> int:
+    return int(addresses[0].split("/")[4])
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _names(group: BaseExceptionGroup[Any]) -> str:
+    return ", ".join(_names(e) if isinstance(e, BaseExceptionGroup) else type(e).__name__ for e in group.exceptions)
