@@ -191,7 +191,7 @@ def backlog_s(queue: Queue, now: float) -> float:
     return left + sum(job.work_s for job in queue.waiting)
 
 
-def reserve_price(queue: Queue, job: Entry, now: float) -> float:
+def reserve_price(queue: Queue, job: Entry, *, now: float) -> float:
     """rho*: the density below which work does not pay now; 0 when demand is no more than we can do."""
     if queue.policy.reserve is Reserve.OFF:
         return 0.0
@@ -209,17 +209,17 @@ def reserve_price(queue: Queue, job: Entry, now: float) -> float:
     return 0.0
 
 
-def judge(queue: Queue, job: Entry, now: float) -> Admitted | Refused:
+def judge(queue: Queue, job: Entry, *, now: float) -> Admitted | Refused:
     """Admit if the promise can be kept, nobody else's is broken, and the price is worth the queue's time."""
     after = msgspec.structs.replace(queue, waiting=(*queue.waiting, job))
     starts = predicted_starts(after, now)
     start_s = starts[job.terms.job_id]
     refusal = (
-        _too_much(queue, job, now)
+        _too_much(queue, job, now=now)
         or _too_slow(queue, job)
-        or _too_late(queue, job, start_s)
-        or _breaks_promise(queue, starts, now)
-        or _too_cheap(queue, job, now)
+        or _too_late(queue, job, start_s=start_s)
+        or _breaks_promise(queue, starts, now=now)
+        or _too_cheap(queue, job, now=now)
     )
     return refusal or Admitted(
         predicted_start_s=start_s,
@@ -247,7 +247,7 @@ def _service_s(job: Entry, speed: Speed) -> float:
     return job.prefill_s + job.output_tokens * speed.step(speed.slots)
 
 
-def _too_much(queue: Queue, job: Entry, now: float) -> Refused | None:
+def _too_much(queue: Queue, job: Entry, *, now: float) -> Refused | None:
     waiting_s = backlog_s(queue, now)
     over_s = waiting_s + job.work_s - queue.policy.backlog_cap_s
     if over_s <= 0:
@@ -266,7 +266,7 @@ def _too_slow(queue: Queue, job: Entry) -> Refused | None:
     return Refused(f"This machine needs about {1000 * step_s:.0f} ms a token, too slow for {kind} jobs.")
 
 
-def _too_late(queue: Queue, job: Entry, start_s: float) -> Refused | None:
+def _too_late(queue: Queue, job: Entry, *, start_s: float) -> Refused | None:
     promise = service_class(job.terms.priority)
     service_s = _service_s(job, queue.speed)
     if service_s > job.terms.deadline_s:
@@ -282,7 +282,7 @@ def _too_late(queue: Queue, job: Entry, start_s: float) -> Refused | None:
     return Refused(f"The deadline cannot be met: the job would start in about {start_s:.0f} s.", over_s)
 
 
-def _breaks_promise(queue: Queue, starts: dict[JobId, float], now: float) -> Refused | None:
+def _breaks_promise(queue: Queue, starts: dict[JobId, float], *, now: float) -> Refused | None:
     before = predicted_starts(queue, now)
     for job in queue.waiting:
         slack_s = job.latest_start_at - now
@@ -291,8 +291,8 @@ def _breaks_promise(queue: Queue, starts: dict[JobId, float], now: float) -> Ref
     return None
 
 
-def _too_cheap(queue: Queue, job: Entry, now: float) -> Refused | None:
-    price = reserve_price(queue, job, now)
+def _too_cheap(queue: Queue, job: Entry, *, now: float) -> Refused | None:
+    price = reserve_price(queue, job, now=now)
     if job.density >= price or backlog_s(queue, now) <= queue.policy.phi * max(0.0, job.latest_start_at - now):
         return None
     needed = ceil(job.terms.bid_per_mtok * price / job.density) if job.density > 0 else 0

@@ -183,7 +183,7 @@ class Membership:
         if device is None:
             raise failure
         fit = self._parts.meta_model.fit
-        needed = fit.needed_bytes(prepared.choice.plan, prepared.card, device)
+        needed = fit.needed_bytes(prepared.choice.plan, prepared.card, device=device)
         fit.remember(OutOfMemory(device.device_id, needed, failure.fault.free_bytes or device.free_bytes))
 
 

@@ -67,10 +67,10 @@ class Scheduler:
 
     def admit(self, terms: JobTerms, prompt_tokens: int, *, now: float) -> Admitted | Refused:
         """Can this job's promise be kept? Yes keeps its place for the policy's hold_s, until add or expiry."""
-        job = self._entry(terms, prompt_tokens, now)
+        job = self._entry(terms, prompt_tokens, now=now)
         self._offered.append(Offered(now, job.work_s / max(1, terms.fan_out), job.density))
         self._quoted.pop(terms.job_id, None)
-        verdict = judge(self._queue(now), job, now)
+        verdict = judge(self._queue(now), job, now=now)
         if isinstance(verdict, Admitted):
             self._quoted[terms.job_id] = job
         return verdict
@@ -79,7 +79,7 @@ class Scheduler:
         """The job is ours: it waits from its quote's time if that is still held, else from now. Twice is once."""
         held = self._quoted.pop(terms.job_id, None)
         if terms.job_id not in self._waiting and terms.job_id not in self._running:
-            self._waiting[terms.job_id] = held or self._entry(terms, prompt_tokens, now)
+            self._waiting[terms.job_id] = held or self._entry(terms, prompt_tokens, now=now)
 
     def schedule(self, slots_free: int, *, now: float) -> list[Assignment]:
         """Who starts now, at most slots_free jobs; they count as running until finish."""
@@ -116,7 +116,7 @@ class Scheduler:
         """How long answers usually are here, in tokens: a running mean, 128 before the first."""
         return self._mean_tokens
 
-    def _entry(self, terms: JobTerms, prompt_tokens: int, now: float) -> Entry:
+    def _entry(self, terms: JobTerms, prompt_tokens: int, *, now: float) -> Entry:
         tokens = min(float(terms.max_tokens), self._mean_tokens)
         return entry(terms, prompt_tokens, output_tokens=tokens, speed=self._speed, now=now)
 

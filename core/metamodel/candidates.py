@@ -69,13 +69,13 @@ def _offloaded(plan: Plan, card: ModelCard, *, device: Device, limits: Limits, f
 
 
 def _device_fits(plan: Plan, card: ModelCard, *, device: Device, limits: Limits, fit: Fit) -> bool:
-    needed = fit.needed_bytes(plan, card, device)
+    needed = fit.needed_bytes(plan, card, device=device)
     if limits.max_bytes is not None and needed > limits.max_bytes:
         return False
     return fit.fits(needed, device, share=limits.memory_percent / 100)
 
 
 def _host_fits(plan: Plan, card: ModelCard, *, device: Device, machine: Machine) -> bool:
-    host_bytes = need(plan, card, device).host_bytes
+    host_bytes = need(plan, card, device=device).host_bytes
     free = next((d.free_bytes for d in machine.devices if d.kind is DeviceKind.CPU), machine.ram_bytes // 2)
     return host_bytes <= 0.9 * free

@@ -33,7 +33,7 @@ def choose(estimates: Sequence[tuple[Plan, Estimate]], *, goal: Goal) -> Choice 
     if not good:
         return NoPlan(f"What fits the free memory would lose more quality than {goal.quality.value} jobs accept.")
     prompt_enough = [(p, e) for p, e in good if is_prompt(p, e, goal=goal)]
-    ranked = sorted((_paid(p, e, goal) for p, e in prompt_enough or good), key=_worth, reverse=True)
+    ranked = sorted((_paid(p, e, goal=goal) for p, e in prompt_enough or good), key=_worth, reverse=True)
     plan, estimate = ranked[0]
     runner_up = _runner_up(ranked)
     return Choice(
@@ -49,11 +49,11 @@ def reward_per_hour(plan: Plan, estimate: Estimate, *, goal: Goal) -> float:
     """Smallest units per hour of a full machine, net of power. A prompt token is paid a quarter of an answer's."""
     mix = goal.mix
     paid_tokens = _PROMPT_PRICE_SHARE * mix.prompt_tokens + mix.output_tokens
-    income = 3600 / machine_s(plan, estimate, mix) * paid_tokens * goal.price_per_mtok / 1e6
+    income = 3600 / machine_s(plan, estimate, mix=mix) * paid_tokens * goal.price_per_mtok / 1e6
     return income * estimate.probability_ok - goal.power_w / 1000 * goal.tariff_per_kwh
 
 
-def machine_s(plan: Plan, estimate: Estimate, mix: JobMix) -> float:
+def machine_s(plan: Plan, estimate: Estimate, *, mix: JobMix) -> float:
     """Machine seconds of one typical job at the lower bound: its prompt, and its share of the steps (scheduling.md)."""
     busy = max(1.0, min(float(plan.slots), mix.concurrent))
     caution = estimate.decode_low_tokens_per_s / max(estimate.decode_tokens_per_s, 1e-9)
@@ -76,7 +76,7 @@ def is_prompt(plan: Plan, estimate: Estimate, *, goal: Goal) -> bool:
     return busy_step_s + stall_s <= goal.limits.tpot_s and ttft_s <= goal.limits.ttft_s
 
 
-def _paid(plan: Plan, estimate: Estimate, goal: Goal) -> tuple[Plan, Estimate]:
+def _paid(plan: Plan, estimate: Estimate, *, goal: Goal) -> tuple[Plan, Estimate]:
     return plan, msgspec.structs.replace(estimate, reward_per_hour=reward_per_hour(plan, estimate, goal=goal))
 
 

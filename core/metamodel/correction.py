@@ -1,4 +1,4 @@
-"""What one measurement on this machine says about the prediction's error here: a shrunk log offset.
+"""What measurements on this machine say about the prediction's error here: a shrunk log offset.
 
 Pure. Kept per device, driver and runtime version: another one forgets it.
 """
@@ -12,8 +12,8 @@ import msgspec
 from core.metamodel.features import Case
 
 SHRINK = 0.3
-SAME_CELL_SHRINK = 0.01
-ALIEN_SHRINK = 0.02
+SAME_CELL_SHRINK = 0.02
+_REACH = 0.5
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -25,23 +25,27 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 def offset(target: Case, seen: tuple[Observation, ...], *, outside: float = 0.0) -> float:
-    """The log offset to add to a prediction: the nearness-weighted mean of the residuals, shrunk by k / (k + s).
+    """The log offset to add to a prediction: the mean residual of the nearest measurements, shrunk by k / (k + s).
 
-    s is 0.3 for another model inside the training range (metamodel.md), nearly 0 for the very cell that was measured,
-    and small where the model extrapolates (outside = 1): there the measurement is all that we know.
+    s is 0.3 for another model and nearly 0 for the very cell that was measured. What was measured far away counts less,
+    but where the model only extrapolates (outside = 1) the measurement is all that we know.
     """
     if not seen:
         return 0.0
-    near = [exp(-distance(target, o.case)) for o in seen]
-    total = sum(near)
-    mean = sum(w * log(o.measured / o.predicted) for w, o in zip(near, seen, strict=True)) / max(total, 1e-9)
-    far = 1 - max(near)
-    shrink = SAME_CELL_SHRINK + far * ((1 - outside) * SHRINK + outside * ALIEN_SHRINK)
-    return mean * len(seen) / (len(seen) + shrink)
+    near = [nearness(target, o.case) for o in seen]
+    mean = sum(w * log(o.measured / o.predicted) for w, o in zip(near, seen, strict=True)) / max(sum(near), 1e-9)
+    nearest = outside + (1 - outside) * max(near)
+    shrink = SAME_CELL_SHRINK + (1 - nearest) * (SHRINK - SAME_CELL_SHRINK)
+    return nearest * mean * len(seen) / (len(seen) + shrink)
+
+
+def nearness(a: Case, b: Case) -> float:
+    """How much a measurement of one says of the other: 1 for the same cell, towards 0 far away."""
+    return exp(-_REACH * distance(a, b))
 
 
 def distance(a: Case, b: Case) -> float:
-    """How unlike two questions are: 0 for the same cell, about 1 for another size or batch by a factor of e."""
+    """How unlike two questions are: 0 for the same cell, about 2 for another size by a factor of e."""
     return (
         abs(log(a.active_bytes / b.active_bytes))
         + abs(log(a.active_parameters / b.active_parameters))

@@ -1,11 +1,9 @@
-"""One prediction's question in physical units (a Case), and the numbers that the boosters see.
+"""One prediction's question in physical units: a Case, made from a plan, a device and a model's card.
 
 Pure. Names of devices and models never enter: a new device, runtime or quantization needs no new class.
 """
 
 from __future__ import annotations
-
-from math import log
 
 import msgspec
 
@@ -22,8 +20,6 @@ _NOMINAL = {
     DeviceKind.INTEGRATED_GPU: (90.0, 4.0),
     DeviceKind.CPU: (HOST_BANDWIDTH_GBS, HOST_MATRIX_TFLOPS),
 }
-_BACKENDS = ("cuda", "rocm", "vulkan", "metal", "sycl", "cpu")
-_RUNTIMES = ("llama.cpp", "tgis", "vllm", "mlx", "exllamav2", "torch")
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -71,7 +67,7 @@ class Workload(msgspec.Struct, frozen=True):
     prompt_tokens: float = 512.0
 
 
-def rates(device: Device, benchmark: Benchmark | None, nominal: Rates | None = None) -> Rates:
+def rates(device: Device, benchmark: Benchmark | None, *, nominal: Rates | None = None) -> Rates:
     """Measured here if the benchmark is of this device, else the datasheet's, else typical of the kind of device."""
     if benchmark is not None and is_of_device(benchmark, device) and benchmark.memory_bandwidth_gbs > 0:
         return Rates(benchmark.memory_bandwidth_gbs, max(benchmark.matrix_tflops, 1e-3))
@@ -116,28 +112,3 @@ def backend_of(device: Device) -> str:
     name = device.backend.lower()
     aliases = {"hip": "rocm", "mtl": "metal", "blas": "cpu"}
     return aliases.get(name, name)
-
-
-def vector(c: Case) -> list[float]:
-    """The boosters' inputs, in a fixed order: logs of the physical quantities, then shares and kinds."""
-    return [
-        log(c.bandwidth_gbs),
-        log(c.matrix_tflops),
-        log(c.matrix_tflops / c.bandwidth_gbs),
-        log(c.active_bytes),
-        log(c.file_bytes / c.active_bytes),
-        log(c.active_parameters),
-        c.bits,
-        c.layers,
-        c.hidden,
-        float(c.dequant_class),
-        log(c.batch),
-        log(1 + c.depth),
-        log(1 + c.kv_bytes_per_token * max(1.0, c.depth)),
-        log(c.prompt_tokens),
-        c.host_share,
-        float(c.gpus),
-        float(c.unified),
-        float(_BACKENDS.index(c.backend)) if c.backend in _BACKENDS else -1.0,
-        float(_RUNTIMES.index(c.runtime)) if c.runtime in _RUNTIMES else -1.0,
-    ]

@@ -55,9 +55,9 @@ class Fit:
         """Move the additive correction half way towards a load that was measured."""
         self._learned_bytes = round(0.5 * self._learned_bytes + 0.5 * (measured_bytes - predicted_bytes))
 
-    def needed_bytes(self, plan: Plan, card: ModelCard, device: Device) -> int:
+    def needed_bytes(self, plan: Plan, card: ModelCard, *, device: Device) -> int:
         """Bytes on the device, the learned correction included (it is never trusted below the plain arithmetic / 2)."""
-        plain = need(plan, card, device).device_bytes
+        plain = need(plan, card, device=device).device_bytes
         return max(plain // 2, plain + self._learned_bytes)
 
     def fits(self, needed_bytes: int, device: Device, *, share: float = FREE_SHARE) -> bool:
@@ -99,7 +99,7 @@ def offload_share(plan: Plan, card: ModelCard) -> float:
     return min(1.0, plan.gpu_layers / (card.layers + 1))
 
 
-def need(plan: Plan, card: ModelCard, device: Device) -> Need:
+def need(plan: Plan, card: ModelCard, *, device: Device) -> Need:
     """Weights, KV and compute buffers of a plan, split between device and host."""
     weights = file_bytes(card, plan.quantization)
     cache = kv_bytes_per_token(card, plan.kv_type) * plan.slots * plan.slot_context_tokens

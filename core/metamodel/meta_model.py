@@ -14,16 +14,33 @@ import msgspec
 from core.device import Benchmark, Device, Machine
 from core.metamodel import choice as choosing
 from core.metamodel.candidates import candidates
-from core.metamodel.correction import Observation, offset
-from core.metamodel.features import Case, Rates, Workload, case, is_of_device, rates
+from core.metamodel.correction import Observation, nearness, offset
+from core.metamodel.datasheets import find
+from core.metamodel.features import Case, Workload, case, is_of_device, rates
 from core.metamodel.fit import Fit, probability_ok
 from core.metamodel.goal import Goal
-from core.metamodel.own_runs import batch_slope, decode_case, prefill_case
-from core.metamodel.predictor import Phase, Prediction, Predictor, Spread, open_prior
+from core.metamodel.own_runs import BENCH_DEPTH, BENCH_PROMPT_TOKENS, batch_slope, decode_case, prefill_case
+from core.metamodel.predictor import Phase, Prediction, Predictor, bounds, open_prior
 from core.metamodel.quantizations import kl_divergence
 from core.metamodel.roofline import constants_for, step_slope
 from core.model_card import ModelCard
 from core.plan import Choice, Estimate, Plan
+
+
+class Bounded(msgspec.Struct, frozen=True):
+    """A corrected speed in tokens per second, and the log factors to its 10 and 90 % bounds."""
+
+    tokens_per_s: float
+    low: float
+    high: float
+
+
+class Speeds(msgspec.Struct, frozen=True):
+    """What is predicted of one plan: tokens per second, and what one more sequence adds to a step."""
+
+    prefill: float
+    decode: Bounded
+    slope: float
 
 
 class MetaModel:
@@ -41,8 +58,11 @@ class MetaModel:
     def predict(
         self, plan: Plan, device: Device, *, card: ModelCard, benchmark: Benchmark | None = None
     ) -> Estimate:
-        """What this plan would do on this device, corrected by the device's own benchmark if there is one."""
-        return self._estimates([plan], device, card=card, benchmark=benchmark, goal=Goal())[0]
+        """What this plan would do on this device, corrected by the device's own benchmark if there is one.
+
+        Speeds are of one sequence with a shallow cache, as benchmarks measure them; a deeper cache costs more.
+        """
+        return self._estimates([plan], device, card=card, benchmark=benchmark)[0]
 
     def choose(
         self, card: ModelCard, machine: Machine, *, benchmark: Benchmark | None, goal: Goal
@@ -51,7 +71,7 @@ class MetaModel:
         estimates: list[tuple[Plan, Estimate]] = []
         for device in machine.devices:
             plans = candidates(card, device, machine=machine, limits=goal.limits, fit=self.fit)
-            found = self._estimates(plans, device, card=card, benchmark=benchmark, goal=goal)
+            found = self._estimates(plans, device, card=card, benchmark=benchmark)
             estimates.extend(zip(plans, found, strict=True))
         chosen = choosing.choose(estimates, goal=goal)
         if isinstance(chosen, Choice) and _is_measured(chosen.plan, card, machine=machine, benchmark=benchmark):
@@ -60,43 +80,43 @@ class MetaModel:
         return chosen
 
     def _estimates(
-        self, plans: Sequence[Plan], device: Device, *, card: ModelCard, benchmark: Benchmark | None, goal: Goal
+        self, plans: Sequence[Plan], device: Device, *, card: ModelCard, benchmark: Benchmark | None
     ) -> list[Estimate]:
         own = benchmark if benchmark is not None and is_of_device(benchmark, device) else None
-        able = rates(device, own, self._nominal(device))
-        mix = goal.mix
-        decoding = Workload(1.0, mix.prompt_tokens + mix.output_tokens / 2, mix.prompt_tokens)
-        cases = [case(p, device, card=card, able=able, workload=decoding) for p in plans]
-        decode = self._corrected(Phase.DECODE, cases, own, card=card)
-        prefill = self._corrected(Phase.PREFILL, cases, own, card=card)
-        slopes = [self._slope(c, own) for c in cases]
-        spread = self._spread(own)
-        rows = zip(plans, decode, prefill, slopes, strict=True)
+        able = rates(device, own, nominal=find(device, self._predictor.prior.datasheets))
+        decoding = [case(p, device, card=card, able=able, workload=Workload(depth=BENCH_DEPTH)) for p in plans]
+        prompt = Workload(prompt_tokens=BENCH_PROMPT_TOKENS)
+        reading = [case(p, device, card=card, able=able, workload=prompt) for p in plans]
+        decode = self._corrected(Phase.DECODE, decoding, own=own, card=card)
+        prefill = self._corrected(Phase.PREFILL, reading, own=own, card=card)
         return [
-            self._estimate(plan, device, card=card, speeds=(d, p, slope), spread=spread) for plan, d, p, slope in rows
+            self._estimate(plan, device, card=card, speeds=Speeds(p.tokens_per_s, d, self._slope(c, own)))
+            for plan, d, p, c in zip(plans, decode, prefill, decoding, strict=True)
         ]
 
-    def _estimate(
-        self, plan: Plan, device: Device, *, card: ModelCard, speeds: tuple[float, float, float], spread: Spread
-    ) -> Estimate:
-        decode, prefill, slope = speeds
-        needed = self.fit.needed_bytes(plan, card, device)
+    def _estimate(self, plan: Plan, device: Device, *, card: ModelCard, speeds: Speeds) -> Estimate:
+        needed = self.fit.needed_bytes(plan, card, device=device)
         return Estimate(
-            prefill_tokens_per_s=prefill,
-            decode_tokens_per_s=decode,
-            decode_low_tokens_per_s=decode * exp(spread.low),
-            decode_high_tokens_per_s=decode * exp(spread.high),
-            step_slope=slope,
+            prefill_tokens_per_s=speeds.prefill,
+            decode_tokens_per_s=speeds.decode.tokens_per_s,
+            decode_low_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.low),
+            decode_high_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.high),
+            step_slope=speeds.slope,
             memory_bytes=needed,
             fits=self.fit.fits(needed, device),
             kl_divergence=kl_divergence(plan.quantization, source=card.source_quantization, kv=plan.kv_type),
             probability_ok=probability_ok(needed, device.free_bytes),
         )
 
-    def _corrected(self, phase: Phase, cases: list[Case], own: Benchmark | None, *, card: ModelCard) -> list[float]:
-        cold = self._predictor.predict(phase, cases)
+    def _corrected(self, phase: Phase, cases: list[Case], *, own: Benchmark | None, card: ModelCard) -> list[Bounded]:
         seen = self._observations(phase, own, card=card)
-        return [p.tokens_per_s * exp(offset(c, seen, outside=p.outside)) for c, p in zip(cases, cold, strict=True)]
+        spread = self._predictor.side(phase).spread
+        found = []
+        for c, cold in zip(cases, self._predictor.predict(phase, cases), strict=True):
+            near = max((nearness(c, o.case) for o in seen), default=None)
+            speed = cold.tokens_per_s * exp(offset(c, seen, outside=cold.outside))
+            found.append(Bounded(speed, *bounds(spread, near)))
+        return found
 
     def _observations(self, phase: Phase, own: Benchmark | None, *, card: ModelCard) -> tuple[Observation, ...]:
         if own is None:
@@ -113,14 +133,6 @@ class MetaModel:
         if measured is not None:
             return measured
         return step_slope(c, constants_for(c.backend, self._predictor.prior.constants))
-
-    def _spread(self, own: Benchmark | None) -> Spread:
-        cold = self._predictor.side(Phase.DECODE).spread
-        return cold if own is None else Spread(low=cold.own_low, high=cold.own_high)
-
-    def _nominal(self, device: Device) -> Rates | None:
-        found = self._predictor.prior.rates.get(device.name)
-        return Rates(*found) if found is not None else None
 
 
 def _is_measured(plan: Plan, card: ModelCard, *, machine: Machine, benchmark: Benchmark | None) -> bool:

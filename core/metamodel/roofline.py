@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from core.metamodel.features import HOST_BANDWIDTH_GBS, HOST_MATRIX_TFLOPS, Case
+from core.metamodel.features import HOST_BANDWIDTH_GBS, Case
+
+BUS_GBS = 16.0
 
 
 class Constants(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ def constants_for(backend: str, fitted: dict[str, Constants]) -> Constants:
 def step_s(c: Case, constants: Constants) -> float:
     """Seconds of one decode step of c.batch sequences: weights once, KV and arithmetic once per sequence."""
     reached = constants.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
-    weights_s = _memory_s(c, _bytes_touched(c), reached)
+    weights_s = memory_s(c, bytes_touched(c), reached=reached)
     cache_s = c.batch * c.kv_bytes_per_token * c.depth / reached
     arithmetic_s = 2 * c.active_parameters * (c.batch - 1) / (
         constants.batch_matrix_share * c.matrix_tflops * 1e12 * c.gpus
@@ -45,12 +47,16 @@ def decode_tokens_per_s(c: Case, constants: Constants) -> float:
 
 
 def prefill_tokens_per_s(c: Case, constants: Constants) -> float:
-    """Tokens per second of reading prompts: arithmetic per token, plus the weights once per chunk."""
+    """Tokens per second of reading prompts: arithmetic per token, plus the weights once per chunk.
+
+    Weights left on the host cross the bus once per chunk, which is how llama.cpp reads long prompts; short chunks on
+    the host are slower still, and that is left to the boosters.
+    """
     chunk = max(1.0, min(c.chunk_tokens, c.prompt_tokens * c.batch))
     reached = constants.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
-    compute_s = _matrix_s(c, constants) * chunk
-    chunk_s = compute_s + _memory_s(c, c.file_bytes, reached) + c.layers * constants.layer_s
-    return chunk / chunk_s
+    compute_s = _operations(c) / (constants.matrix_share * c.matrix_tflops * 1e12 * c.gpus)
+    weights_s = (1 - c.host_share) * c.file_bytes / reached + c.host_share * c.file_bytes / (BUS_GBS * 1e9)
+    return chunk / (chunk * compute_s + weights_s + c.layers * constants.layer_s)
 
 
 def step_slope(c: Case, constants: Constants) -> float:
@@ -61,18 +67,19 @@ def step_slope(c: Case, constants: Constants) -> float:
     return each / max(one - each, 1e-9)
 
 
-def _bytes_touched(c: Case) -> float:
+def bytes_touched(c: Case) -> float:
     """Weights read in one step: all of a dense model; of experts, those that the batch's tokens pick."""
     active = min(1.0, c.active_bytes / c.file_bytes)
     return float(c.file_bytes * (1 - (1 - active) ** c.batch))
 
 
-def _memory_s(c: Case, weights: float, reached: float) -> float:
+def memory_s(c: Case, weights: float, *, reached: float) -> float:
+    """Seconds to read these weights where they lie: on the device at `reached` bytes per second, or on the host."""
     host = HOST_BANDWIDTH_GBS * 1e9
     return (1 - c.host_share) * weights / reached + c.host_share * weights / host
 
 
-def _matrix_s(c: Case, constants: Constants) -> float:
-    work = 2 * c.active_parameters
-    device_s = (1 - c.host_share) * work / (constants.matrix_share * c.matrix_tflops * 1e12 * c.gpus)
-    return device_s + c.host_share * work / (constants.matrix_share * HOST_MATRIX_TFLOPS * 1e12)
+def _operations(c: Case) -> float:
+    """Per prompt token: two for each active weight, and attention over half the prompt and what lies before it."""
+    seen = c.depth + c.prompt_tokens / 2
+    return 2 * c.active_parameters + 4 * c.hidden * c.layers * seen
