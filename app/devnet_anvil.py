@@ -5,9 +5,11 @@ Starts it, waits until it answers, and ends it. A kill of anvil itself loses at 
 
 from __future__ import annotations
 
-import os
+import ctypes
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from app.devnet_rpc import LOOPBACK, free_port
 START_S = 10.0
 STOP_S = 5.0
 _POLL_S = 0.05
+_PR_SET_PDEATHSIG = 1
 
 
 class AnvilFailed(Exception):
@@ -32,7 +35,9 @@ def run_anvil(options: list[str], *, state: Path, stop: Event, announce: Callabl
         raise AnvilFailed(f"port {port} is in use")
     words = ["anvil", "--host", LOOPBACK, *options[:at], str(port), *options[at + 1 :]]
     words += ["--state", str(state), "--state-interval", "1", "--silent"]
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ))
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent
+    )
     try:
         _wait_until_ready(process, port)
         announce(f"http://{LOOPBACK}:{port}")
@@ -41,6 +46,12 @@ def run_anvil(options: list[str], *, state: Path, stop: Event, announce: Callabl
                 raise AnvilFailed("anvil ended by itself")
     finally:
         _end(process)
+
+
+def _end_with_parent() -> None:
+    """On Linux, even a kill of ours ends anvil: an orphan would go on writing the state that the next one reads."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:

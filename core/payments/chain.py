@@ -90,25 +90,28 @@ class EscrowChain:
 
     def account(self, party: Party) -> Account:
         """The party's account in the newest block."""
+        question = self._escrow.functions.accounts(HexBytes(party.id))
         with _answers():
-            return Account(*self._escrow.functions.accounts(HexBytes(party.id)).call())
+            return Account(*question.call())
 
     def lane(self, payer_id: str, worker_id: str) -> Lane:
         """The lane between two parties (ids) in the newest block."""
+        question = self._escrow.functions.lanes(HexBytes(payer_id), HexBytes(worker_id))
         with _answers():
-            found = self._escrow.functions.lanes(HexBytes(payer_id), HexBytes(worker_id)).call()
-        reserved, redeemed, exit_at = found
+            reserved, redeemed, exit_at = question.call()
         return Lane(reserved, redeemed, exit_at or None)
 
     def token_balance(self, address: str) -> int:
         """Tokens (smallest units) that this address holds outside the escrow."""
+        question = self._token.functions.balanceOf(to_checksum_address(address))
         with _answers():
-            return int(self._token.functions.balanceOf(to_checksum_address(address)).call())
+            return int(question.call())
 
     def gas_balance(self, address: str) -> int:
         """Wei that this address has for fees."""
+        account = to_checksum_address(address)
         with _answers():
-            return int(self._web3.eth.get_balance(to_checksum_address(address)))
+            return int(self._web3.eth.get_balance(account))
 
     def gas_price(self) -> int:
         """Wei a gas that a transaction costs now: the newest base fee and the node's advised tip."""
@@ -189,14 +192,18 @@ class EscrowChain:
         return self._send(key, self._on_escrow("withdraw", _pair(party), amount), record=record)
 
     def broadcast(self, raw: bytes) -> str:
-        """Send a recorded transaction, for the first time or again. Raises TransactionRefused if it is too late."""
+        """Send a recorded transaction, for the first time or again.
+
+        Raises TransactionRefused only if it can never be mined: another transaction took its nonce. Whatever else the
+        node has against it may pass, and is ChainUnavailable.
+        """
         transaction = str(Web3.to_hex(Web3.keccak(raw)))
         with _answers():
             try:
                 self._web3.eth.send_raw_transaction(raw)
             except Web3RPCError as error:
                 if not self._is_known(transaction):
-                    raise TransactionRefused(f"The chain refused the transaction: {_words(error)}.") from error
+                    raise self._refusal(raw, error) from error
         return transaction
 
     def speed_up(self, key: bytes, raw: bytes, *, record: Record) -> str:
@@ -234,23 +241,29 @@ class EscrowChain:
 
     def _send(self, key: bytes, call: _Call, *, record: Record) -> str:
         sender = Signer.from_key(key).address
-        with self._sending, _answers():
-            gas = self._simulate(call, sender)
-            tip = self._web3.eth.max_priority_fee
-            fee = 2 * self._web3.eth.get_block("latest")["baseFeePerGas"] + tip
-            _check_fee(fee)
-            fields = {
-                "type": 2,
-                "chainId": self.domain.chain_id,
-                "nonce": self._web3.eth.get_transaction_count(sender, "pending"),
-                "to": call.contract,
-                "data": call.payload,
-                "value": 0,
-                "gas": gas * _GAS_MARGIN_PERCENT // 100,
-                "maxFeePerGas": fee,
-                "maxPriorityFeePerGas": tip,
-            }
+        with self._sending:
+            with _answers():
+                fields = self._prepare(call, sender)
             return self._sign_and_send(key, fields, record=record)
+
+    def _prepare(self, call: _Call, sender: str) -> dict[str, Any]:
+        gas = self._simulate(call, sender) * _GAS_MARGIN_PERCENT // 100
+        tip = self._web3.eth.max_priority_fee
+        fee = 2 * self._web3.eth.get_block("latest")["baseFeePerGas"] + tip
+        _check_fee(fee)
+        if self._web3.eth.get_balance(sender) < gas * fee:
+            raise TransactionRefused(f"{sender} needs {gas * fee} wei for the network fee and has less.")
+        return {
+            "type": 2,
+            "chainId": self.domain.chain_id,
+            "nonce": self._web3.eth.get_transaction_count(sender, "pending"),
+            "to": call.contract,
+            "data": call.payload,
+            "value": 0,
+            "gas": gas,
+            "maxFeePerGas": fee,
+            "maxPriorityFeePerGas": tip,
+        }
 
     def _simulate(self, call: _Call, sender: str) -> int:
         try:
@@ -272,6 +285,12 @@ class EscrowChain:
         except TransactionNotFound:
             return False
         return True
+
+    def _refusal(self, raw: bytes, error: Web3RPCError) -> ChainUnavailable | TransactionRefused:
+        mined = self._web3.eth.get_transaction_count(Signer.recover_transaction(raw))
+        if mined > nonce_of(raw):
+            return TransactionRefused("Another transaction took this one's place on the chain.")
+        return ChainUnavailable(f"The chain's node does not take the transaction now ({_words(error)}).")
 
     def _reason(self, error: ContractLogicError) -> str:
         """Custom errors arrive as bare selectors."""
@@ -306,7 +325,7 @@ def _answers() -> Iterator[None]:
         yield
     except RequestException as error:
         raise ChainUnavailable(f"The chain's node does not answer ({type(error).__name__}).") from error
-    except Web3Exception as error:
+    except (Web3Exception, ValueError, KeyError, TypeError) as error:  # the last three: web3 reading nonsense
         raise ChainUnavailable(f"The chain's node gave no sensible answer ({_words(error)}).") from error
 
 

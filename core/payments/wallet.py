@@ -28,6 +28,7 @@ from core.payments.voucher import (
 )
 
 SIGNED = "signed.jsonl"
+MOST_LINES = 4096  # superseded lines that the journal may hold before it is written anew
 
 
 class LowerCumulative(ValueError):
@@ -49,8 +50,10 @@ class Wallet:
         self.party = Party(owner, address_of(key))
         self._key = key
         self._lock = Lock()
+        self._path = journal
         self._signed = _read_journal(journal)
         self._journal = _compact(journal, self._signed)
+        self._lines = len(self._signed)
 
     @classmethod
     def open(
@@ -102,6 +105,11 @@ class Wallet:
         self._journal.flush()
         os.fsync(self._journal.fileno())
         self._signed[_lane(signed.domain, signed.worker)] = signed.cumulative
+        self._lines += 1
+        if self._lines >= MOST_LINES + len(self._signed):
+            self._journal.close()
+            self._journal = _compact(self._path, self._signed)
+            self._lines = len(self._signed)
 
 
 def _lane(domain: EscrowDomain, worker: str) -> tuple[EscrowDomain, str]:

@@ -3,6 +3,8 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from queue import Queue
 from threading import Event, Thread
@@ -87,6 +89,26 @@ def voucher(network: Network, payer: int, worker: Party, cumulative: int) -> Vou
     return sign_voucher(
         key_of(payer), network.chain.domain, payer=party_of(payer), worker=worker.id, cumulative=cumulative
     )
+
+
+@contextmanager
+def serving(answer: bytes) -> Iterator[str]:
+    """A web server that is no node: it answers every POST with the same bytes."""
+
+    class Fixed(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Fixed) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def mined(network: Network, transaction: str) -> Receipt:
@@ -192,8 +214,47 @@ def test_a_transaction_whose_nonce_was_taken_is_refused(network: Network) -> Non
     chain, outbox, worker = network.chain, Outbox(), payer_with(network, 161, 0)
     payer_with(network, 160, 100)
     send(network, "redeem", key_of(161), worker, vouchers=[voucher(network, 160, worker, 40)], record=outbox.record)
-    with pytest.raises(TransactionRefused, match="nonce too low"):
+    with pytest.raises(TransactionRefused, match="took this one's place"):
         chain.speed_up(key_of(161), outbox.rows[0][1], record=outbox.record)
+
+
+def test_of_a_stuck_transaction_and_its_dearer_copy_only_one_is_mined(network: Network) -> None:
+    chain, outbox, worker = network.chain, Outbox(), payer_with(network, 163, 0)
+    payer_with(network, 162, 100)
+
+    def lose(transaction: str, raw: bytes) -> None:
+        outbox.record(transaction, raw)
+        raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        chain.redeem(key_of(163), worker, vouchers=[voucher(network, 162, worker, 40)], record=lose)
+    stuck = outbox.rows[0][1]
+    send(network, "speed_up", key_of(163), stuck, record=outbox.record)
+    assert (chain.account(worker).earned, len(outbox.rows)) == (40, 2)
+    with pytest.raises(TransactionRefused):
+        chain.broadcast(stuck)
+
+
+def test_without_ether_for_the_fee_nothing_is_recorded(network: Network) -> None:
+    outbox = Outbox()
+    payer_with(network, 164, 100)
+    with pytest.raises(TransactionRefused):
+        network.chain.redeem(key_of(165), party_of(165), vouchers=[], record=outbox.record)
+    assert outbox.rows == []
+
+
+def test_two_threads_with_one_key_never_share_a_nonce(network: Network) -> None:
+    outbox = Outbox()
+    worker = payer_with(network, 167, 0)
+    threads = [
+        Thread(target=network.chain.pay_out, args=(key_of(167), worker), kwargs={"record": outbox.record})
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert sorted(nonce_of(raw) for _, raw in outbox.rows) == [0, 1, 2, 3]
 
 
 def test_confirmations_grow_with_blocks(network: Network) -> None:
@@ -260,6 +321,12 @@ def test_another_chain_contract_or_token_is_noticed(network: Network) -> None:
 def test_a_node_that_does_not_answer_is_unavailable(network: Network) -> None:
     with pytest.raises(ChainUnavailable):
         connect("http://127.0.0.1:9", network.deployment)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"{}", b"[]", b'{"jsonrpc":"2.0","id":0,"result":"word"}', b""])
+def test_a_node_that_answers_nonsense_is_unavailable(network: Network, answer: bytes) -> None:
+    with serving(answer) as rpc, pytest.raises(ChainUnavailable):
+        connect(rpc, network.deployment)
 
 
 class Walk:

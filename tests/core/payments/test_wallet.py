@@ -99,3 +99,12 @@ def test_a_relay_fee_is_signed_by_hot(tmp_path: Path) -> None:
     wallet = opened(tmp_path)
     fee = RelayFee(wallet.party.id, "0x" + "55" * 20, 3, 0, 1_900_000_000)
     assert recover_digest(relay_fee_digest(DOMAIN, fee), wallet.sign_relay_fee(DOMAIN, fee)) == wallet.party.hot
+
+
+def test_the_journal_stays_short_however_much_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.payments.wallet.MOST_LINES", 3)
+    wallet = opened(tmp_path)
+    for cumulative in range(1, 11):
+        wallet.sign_voucher(DOMAIN, worker=WORKER, cumulative=cumulative)
+        assert len((tmp_path / "signed.jsonl").read_bytes().splitlines()) <= 4
+    assert opened(tmp_path).cumulative(DOMAIN, WORKER) == 10
