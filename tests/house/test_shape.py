@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 5
 MAX_POSITIONAL = 2
 MAX_NESTING = 3
+QT_SIGNATURES = {"paint", "createEditor", "setModelData", "updateEditorGeometry", "editorEvent", "helpEvent", "setData"}
 BANNED = {"util", "helper", "manager", "common", "misc", "base", "handler", "processor", "wrapper", "data", "info"}
 MAKERS = {"list", "dict", "set", "defaultdict", "Counter", "deque", "OrderedDict", "bytearray"}
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -83,8 +84,8 @@ def test_no_function_takes_more_than_five_parameters_or_two_by_position(path: Pa
     for node in functions(path):
         positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
         is_too_many = len(positional) + len(node.args.kwonlyargs) > MAX_PARAMETERS
-        is_dunder = node.name.startswith("__") and node.name != "__init__"
-        if is_too_many or (len(positional) > MAX_POSITIONAL and not is_dunder):
+        is_given = (node.name.startswith("__") and node.name != "__init__") or node.name in QT_SIGNATURES
+        if is_too_many or (len(positional) > MAX_POSITIONAL and not is_given):
             wrong.append(f"{node.name}({', '.join(positional)})")
     assert wrong == []
 

@@ -43,7 +43,11 @@ def test_every_command_has_a_word_on_the_command_line(command: str) -> None:
 @pytest.mark.skipif(not WINDOW.exists(), reason="the window is not there yet")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_an_action_in_the_window(command: str) -> None:
-    assert command in called_in(sorted((ROOT / "app" / "gui").rglob("*.py")))
+    from app.gui.actions import ACTIONS
+
+    assert command in {kind.__name__ for kind in ACTIONS}
+    widgets = [path for path in sorted((ROOT / "app" / "gui").rglob("*.py")) if path.name != "actions.py"]
+    assert command in called_in(widgets)
 
 
 @pytest.mark.parametrize("event", EVENTS)
