@@ -79,7 +79,7 @@ def _withdraw(state: NodeState, sums: Earnings, coin: Money) -> tuple[bool, str]
 
 
 def _sums(state: NodeState, sums: Earnings, coin: Money) -> tuple[Sum, ...]:
-    running = f"{coin.text(sums.accruing)} accruing in running jobs" if sums.accruing else "signed for, not yet cashed"
+    running = f"{coin.text(sums.accruing)} still accruing" if sums.accruing else "signed for, not yet cashed"
     settling = "confirmed by the chain soon" if sums.settling else "nothing on its way"
     paid = f"{coin.text(sums.paid)} withdrawn" if sums.paid else "nothing withdrawn yet"
     return (

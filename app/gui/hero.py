@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from app.gui.figures import DAY_S, HOUR_S, Now, ago, duration, money, percent, plural, short_hex, speed, until
-from app.gui.served import device_name, full_speed, is_processor, joined, served_title
+from app.gui.served import device_name, full_speed, is_in_network, is_processor, joined, served_title
 from app.gui.views import Hero, HeroAction, Link, LinkPhase, Mark, Step, Tone
 from core.job import Job, JobState
 from core.node_state import NodeState, Pause, Presence
@@ -17,13 +17,14 @@ from core.node_state import NodeState, Pause, Presence
 def hero(state: NodeState | None, link: Link, now: Now) -> Hero:
     """The hero of the overview in every state of this computer and of the link to its engine."""
     if link.phase is LinkPhase.FAILED:
-        return Hero("Starling could not start", link.text, Tone.DANGER, "triangle-alert", (HeroAction.RETRY,))
+        title = "Starling stopped" if state is not None else "Starling could not start"
+        return Hero(title, link.text, Tone.DANGER, "triangle-alert", (HeroAction.RETRY,))
     if link.phase is LinkPhase.LOST:
         text = "The engine does not answer. Trying again by itself; what you earned so far is kept."
-        return Hero("Reconnecting…", link.text or text, Tone.WARN, "refresh-cw", ring=0.25, is_busy=True)
+        return Hero("Reconnecting…", link.text or text, Tone.WARN, "refresh-cw", is_busy=True)
     if state is None or link.phase is LinkPhase.STARTING:
         text = "Opening the engine of this computer. This takes a few seconds."
-        return Hero("Starting Starling…", text, Tone.NEUTRAL, "power", ring=0.25, is_busy=True)
+        return Hero("Starting Starling…", text, Tone.NEUTRAL, "power", is_busy=True)
     return _present(state, now)
 
 
@@ -52,7 +53,7 @@ def pause_end(pause: Pause, now: Now) -> str:
 
 def reachability(state: NodeState) -> tuple[str, Tone]:
     """How other peers can reach this computer, as far as its own addresses say."""
-    if not state.addresses:
+    if not state.addresses or not is_in_network(state):
         return ("Not joined", Tone.NEUTRAL)
     if all("/p2p-circuit" in address for address in state.addresses):
         return ("Through a relay", Tone.WARN)
@@ -80,7 +81,7 @@ def _setup(state: NodeState) -> Hero:
         return _measuring(state)
     if state.machine is None:
         text = "Looking at the hardware. Nothing is shared before you join."
-        return Hero("Let’s set up this computer", text, Tone.NEUTRAL, "power", ring=0.25, is_busy=True)
+        return Hero("Let’s set up this computer", text, Tone.NEUTRAL, "power", is_busy=True)
     text = f"Joining measures your {device_name(state)} first, picks the model plan that fits it, then takes jobs."
     if is_processor(state):
         text = "No usable GPU was found. You can still join with the processor; it is measured first."
@@ -97,7 +98,7 @@ def _measuring(state: NodeState) -> Hero:
     text = progress.text if progress is not None and progress.text else "This takes about a minute."
     fraction = progress.fraction if progress is not None else None
     title = "Measuring this computer…"
-    return Hero(title, text, Tone.INFO, "gauge", checks=_payout(state), ring=fraction, is_busy=True)
+    return Hero(title, text, Tone.INFO, "gauge", checks=_payout(state), ring=fraction)
 
 
 def _idle(state: NodeState) -> Hero:
@@ -122,7 +123,7 @@ def _worth(state: NodeState) -> str:
 def _joining(state: NodeState) -> Hero:
     progress = state.progress
     text = progress.text if progress is not None and progress.text else "Getting ready to take jobs."
-    fraction = progress.fraction if progress is not None else 0.25
+    fraction = progress.fraction if progress is not None else None
     return Hero(
         "Joining the network…",
         joined_sentences(text, *state.trouble.values()),
@@ -131,7 +132,7 @@ def _joining(state: NodeState) -> Hero:
         (HeroAction.CANCEL,),
         _joining_steps(state),
         ring=fraction,
-        is_busy=True,
+        is_busy=fraction is None,
     )
 
 
@@ -172,7 +173,8 @@ def _serving(state: NodeState, now: Now) -> str:
     if state.jobs:
         return joined(f"Serving {plural(len(state.jobs), 'job')} for the network", since)
     idle_s = now.at - state.idle_since if state.idle_since is not None else 0.0
-    idle = f"none for {duration(idle_s)}" if idle_s >= 60 else ""
+    has_worked = state.idle_since != state.joined_at
+    idle = f"none for {duration(idle_s)}" if idle_s >= 60 and has_worked else ""
     return joined("Waiting for the next job", idle, since)
 
 
@@ -187,13 +189,13 @@ def _paused(state: NodeState, pause: Pause, now: Now) -> Hero:
 def _leaving(state: NodeState) -> Hero:
     if not state.jobs:
         text = "Withdrawing the offer and freeing the memory."
-        return Hero("Leaving the network…", text, Tone.NEUTRAL, "log-out", ring=0.25, is_busy=True)
+        return Hero("Leaving the network…", text, Tone.NEUTRAL, "log-out", is_busy=True)
     amount = sum(job.amount for job in state.jobs.values())
     text = "Leaving now would cost you these payments."
     if amount:
         text = f"They are worth {money(state).full(amount)} so far. Leaving now would cost you what they still earn."
     title = f"Finishing {plural(len(state.jobs), 'job')}…"
-    return Hero(title, text, Tone.WARN, "log-out", (HeroAction.LEAVE_NOW,), ring=0.25, is_busy=True)
+    return Hero(title, text, Tone.WARN, "log-out", (HeroAction.LEAVE_NOW,), is_busy=True)
 
 
 def _joined_checks(state: NodeState) -> tuple[Step, ...]:

@@ -25,6 +25,7 @@ from app.gui.served import (
     device,
     device_name,
     full_speed,
+    is_in_network,
     is_processor,
     joined,
     live_by_age,
@@ -132,13 +133,20 @@ def _earned_tile(state: NodeState, today: Served, now: Now) -> Tile:
     tone = Tone.NEUTRAL
     if today.amount and yesterday.amount:
         change = 100 * (today.amount - yesterday.amount) / yesterday.amount
-        arrow = "▲" if change >= 0 else "▼"
-        note, tone = f"{arrow} {abs(change):.0f} % on yesterday", Tone.ACCENT if change >= 0 else Tone.NEUTRAL
+        note, tone = _change_words(change)
     elif today.amount:
         note = f"from {plural(today.finished + today.failed + today.cancelled, 'job')}"
     coin = money(state)
     value = coin.text(today.amount)
     return Tile("coins", "Earned today", value, coin.symbol, note, tone, _earned_points(state, today, now))
+
+
+def _change_words(change: float) -> tuple[str, Tone]:
+    if abs(change) < 0.5:
+        return "As much as yesterday", Tone.NEUTRAL
+    if change > 0:
+        return f"▲ {change:,.0f} % on yesterday", Tone.ACCENT
+    return f"▼ {-change:.0f} % on yesterday", Tone.NEUTRAL
 
 
 def _earned_points(state: NodeState, today: Served, now: Now) -> tuple[float, ...]:
@@ -157,7 +165,7 @@ def _speed_tile(state: NodeState, now: Now) -> Tile:
     measured = full_speed(state)
     last = state.samples[-1] if state.samples and now.at - state.samples[-1].at < STALE_S else None
     note = f"Benchmark {speed(measured)} tok/s" if measured else "Not measured yet"
-    if last is None or state.presence is not Presence.JOINED:
+    if last is None or not is_in_network(state):
         return Tile("gauge", "Throughput", NONE, "", note)
     if measured and last.tokens_per_s > 0:
         note = f"{percent(last.tokens_per_s, measured)} of benchmark"
@@ -176,7 +184,7 @@ def _jobs_tile(today: Served, state: NodeState) -> Tile:
 
 
 def _network_tile(state: NodeState) -> Tile:
-    if state.presence is not Presence.JOINED:
+    if not is_in_network(state):
         is_joining = state.presence is Presence.JOINING
         return Tile("heart-pulse", "Network", NONE, "", "Joining" if is_joining else "Not joined")
     if "swarm" in state.trouble:
@@ -188,7 +196,7 @@ def _network_tile(state: NodeState) -> Tile:
 
 def _throughput(state: NodeState, now: Now) -> Throughput:
     measured = full_speed(state)
-    is_in = state.presence is Presence.JOINED
+    is_in = is_in_network(state)
     empty = "Throughput appears here with the first job." if is_in else "Throughput appears here as soon as you join."
     points = tuple(
         Point(
@@ -285,7 +293,7 @@ def _network(state: NodeState, now: Now) -> NetworkCard:
     text, tone = words.reachability(state)
     asked = _asked(state, now)
     declined = sum(1 for job in asked if job.state is JobState.DECLINED)
-    is_in = state.presence is Presence.JOINED
+    is_in = is_in_network(state)
     stats = (
         (count(state.peers) if is_in else NONE, "peers"),
         (count(len(asked)), "asked, last hour"),

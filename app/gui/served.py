@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from core.device import Device, DeviceKind
 from core.job import Job, JobState
-from core.node_state import NodeState
+from core.node_state import NodeState, Presence
 
 
 def model_title(state: NodeState, model: str) -> str:
@@ -86,6 +86,11 @@ def full_speed(state: NodeState) -> float | None:
         speeds = [v for batch, v in benchmark.decode_by_batch.items() if batch <= choice.plan.slots]
         return max([benchmark.decode_tokens_per_s, *speeds])
     return choice.measured_decode_tokens_per_s or None
+
+
+def is_in_network(state: NodeState) -> bool:
+    """True while the offer is out or running jobs are finished after leaving was asked for."""
+    return state.presence in (Presence.JOINED, Presence.LEAVING)
 
 
 def live_by_age(state: NodeState) -> list[Job]:

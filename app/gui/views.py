@@ -66,7 +66,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Hero(msgspec.Struct, frozen=True):
-    """The state of this computer. ring: the part that is drawn, None for a full one; is_busy lets it turn."""
+    """The state of this computer. ring: how far the work is, None for a full ring; is_busy: nobody knows how far."""
 
     title: str
     sentence: str
@@ -163,7 +163,8 @@ class JobRow(msgspec.Struct, frozen=True):
     job_id: str
     pill: PillView
     title: str
-    note: str
+    variant: str
+    quality: str
     priority: str
     priority_level: int
     tokens: str

@@ -86,11 +86,11 @@ def terms(job_id: str, model: str, priority: PriorityClass, *, deadline_s: float
 def served(number: int, at: float, model: str, amount: int) -> list[e.Event]:
     """One job from its queue to its end."""
     ask = terms(f"old-{number}", model, PriorityClass.STANDARD, deadline_s=30.0, max_tokens=512)
-    timing = Timing(0.3, 7.0, 0.4, 2.0)
+    timing = Timing(0.3, 5_000.0, 0.4, 2.0)
     job_id = ask.job_id
     return [
         e.JobQueued(at - 9.0, ask, PRICE, "0xpayer", "peer"),
-        e.VoucherAccepted(at, job_id, "0xpayer", "0xo", "0xh", (number + 1) * amount, "0xs", amount),
+        e.VoucherAccepted(at, job_id, f"0x{number}", "0xo", "0xh", amount, "0xs", amount),
         e.JobEnded(at, job_id, JobState.FINISHED, "stop", Usage(900, 410), amount, timing),
     ]
 
@@ -110,15 +110,22 @@ def history() -> list[e.Event]:
 
 def transactions() -> list[e.Event]:
     """Two payments through, a withdrawal, one payment on its way."""
-    return [
-        e.RedemptionSubmitted(NOON - 90_000, "0x91f3aa0011226e02", 44_200_000, {"0xpayer": 44_200_000}),
-        e.RedemptionConfirmed(NOON - 89_990, "0x91f3aa0011226e02", 44_200_000, 90, {"0xpayer": 44_200_000}),
-        e.PayoutSubmitted(NOON - 70_000, "0xd02caa0011221b77", 20_000_000),
-        e.PayoutConfirmed(NOON - 69_990, "0xd02caa0011221b77", 20_000_000, 95),
-        e.RedemptionSubmitted(NOON - 7_200, "0x4be1aa00112290af", 364_000, {"0xpayer": 44_564_000}),
-        e.RedemptionConfirmed(NOON - 7_190, "0x4be1aa00112290af", 364_000, 99, {"0xpayer": 44_564_000}),
-        e.RedemptionSubmitted(NOON - 60, "0x77aaaa001122beef", 391_000, {"0xpayer": 44_955_000}),
-    ]
+    happened: list[e.Event] = []
+    lanes = [(1000 + number, amount) for number, amount in _old_amounts()]
+    for hash_, ago, some in (("0x91f3aa0011226e02", 90_000, lanes[:60]), ("0x4be1aa00112290af", 7_200, lanes[60:76])):
+        claims = {f"0x{number}": amount for number, amount in some}
+        happened.append(e.RedemptionSubmitted(NOON - ago, hash_, sum(claims.values()), claims))
+        happened.append(e.RedemptionConfirmed(NOON - ago + 10, hash_, sum(claims.values()), 90, claims))
+    claims = {f"0x{number}": amount for number, amount in lanes[76:82]}
+    happened.append(e.PayoutSubmitted(NOON - 70_000, "0xd02caa0011221b77", 20_000_000))
+    happened.append(e.PayoutConfirmed(NOON - 69_990, "0xd02caa0011221b77", 20_000_000, 95))
+    happened.append(e.RedemptionSubmitted(NOON - 60, "0x77aaaa001122beef", sum(claims.values()), claims))
+    return happened
+
+
+def _old_amounts() -> list[tuple[int, int]]:
+    amounts = [(event.payer, event.cumulative) for event in history() if isinstance(event, e.VoucherAccepted)]
+    return [(int(payer[2:]) - 1000, amount) for payer, amount in amounts if int(payer[2:]) >= 1000]
 
 
 def live() -> list[e.Event]:

@@ -1,0 +1,23 @@
+"""Where in the window each command is: the object name of the button, menu or menu entry that gives it.
+
+A test holds this table against core.commands and against the window, so that no command is out of the owner's reach.
+"""
+
+from __future__ import annotations
+
+from core import commands as c
+
+ACTIONS: dict[type, str] = {
+    c.JoinNetwork: "join_network",
+    c.LeaveNetwork: "leave_network",
+    c.PauseWork: "pause_work",
+    c.ResumeWork: "resume_work",
+    c.MeasureMachine: "measure_machine",
+    c.AddModel: "add_model",
+    c.RemoveModel: "remove_model",
+    c.ServeModel: "serve_model",
+    c.CancelJob: "cancel_job",
+    c.RedeemVouchers: "redeem_vouchers",
+    c.WithdrawEarnings: "withdraw",
+    c.QuitEngine: "quit_engine",
+}

@@ -1,0 +1,96 @@
+"""The More menu: what is done seldom, as commands.
+
+Asks before it removes anything. Never carries a command out.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QFileDialog, QMenu, QMessageBox, QWidget
+
+from app.gui.fonts import text_font
+from app.gui.theme import Theme
+from core.commands import AddModel, Command, MeasureMachine, QuitEngine, RedeemVouchers, RemoveModel, ServeModel
+from core.node_state import NodeState
+
+
+class MoreMenu(QMenu):
+    """`command_given` carries a Command; `motion_chosen` whether motion is reduced."""
+
+    command_given = Signal(object)
+    motion_chosen = Signal(bool)
+
+    def __init__(self, theme: Theme, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._models: tuple[tuple[str, str], ...] = ()
+        self.setFont(text_font(13))
+        self._item("Measure this computer again", "measure_machine", MeasureMachine())
+        self.addSeparator()
+        add = self._named(QAction("Add model…", self), "add_model")
+        add.triggered.connect(self._add_model)
+        self.addAction(add)
+        self._serve = self._submenu("Serve model", "serve_model")
+        self._remove = self._submenu("Remove model", "remove_model")
+        self.addSeparator()
+        self._item("Cash signed payments now", "redeem_vouchers", RedeemVouchers())
+        self.addSeparator()
+        motion = self._named(QAction("Reduce motion", self), "reduce_motion")
+        motion.setCheckable(True)
+        motion.setChecked(theme.reduce_motion)
+        motion.toggled.connect(self.motion_chosen)
+        self.addAction(motion)
+        self.addSeparator()
+        self._item("Quit Starling", "quit_engine", QuitEngine())
+
+    def show_state(self, state: NodeState) -> None:
+        """Fill the model menus; unchanged models leave them alone, so that an open menu stays open."""
+        models = tuple((name, card.title or name) for name, card in sorted(state.models.items()))
+        if models == self._models:
+            return
+        self._models = models
+        for menu in (self._serve, self._remove):
+            menu.clear()
+            menu.setEnabled(bool(models))
+        for name, title in models:
+            self._serve.addAction(title).triggered.connect(partial(self._give, ServeModel(name)))
+            self._remove.addAction(f"{title}…").triggered.connect(partial(self._ask_removal, name, title))
+
+    def _item(self, text: str, name: str, command: Command) -> None:
+        action = self._named(QAction(text, self), name)
+        action.triggered.connect(partial(self._give, command))
+        self.addAction(action)
+
+    def _submenu(self, text: str, name: str) -> QMenu:
+        menu = QMenu(text, self)
+        menu.setObjectName(name)
+        menu.setFont(self.font())
+        menu.setEnabled(False)
+        self.addMenu(menu)
+        return menu
+
+    def _named(self, action: QAction, name: str) -> QAction:
+        action.setObjectName(name)
+        return action
+
+    def _give(self, command: Command, _checked: bool = False) -> None:
+        self.command_given.emit(command)
+
+    def _add_model(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self.parentWidget(), "Add a model", "", "GGUF models (*.gguf)")
+        if path:
+            self.command_given.emit(AddModel(str(Path(path))))
+
+    def _ask_removal(self, name: str, title: str, _checked: bool = False) -> None:
+        question = QMessageBox(self.parentWidget())
+        question.setWindowTitle("Remove model")
+        question.setText(f"Remove {title} from this computer?")
+        question.setInformativeText("Its files in Starling’s store are deleted. The file you added it from stays.")
+        remove = question.addButton("Remove", QMessageBox.ButtonRole.AcceptRole)
+        question.addButton("Keep", QMessageBox.ButtonRole.RejectRole)
+        question.exec()
+        if question.clickedButton() is remove:
+            self.command_given.emit(RemoveModel(name))

@@ -1,0 +1,69 @@
+"""One figure of the overview's top row, with a note and a sparkline.
+
+Only shows.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
+
+from app.gui.card import Card
+from app.gui.fonts import display_font, text_font
+from app.gui.label import IconView, Label
+from app.gui.sparkline import Sparkline
+from app.gui.theme import Theme
+from app.gui.views import Tile
+
+
+class TileCard(Card):
+    """96 high."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(margins=(16, 11, 16, 11), spacing=2)
+        self._icon = IconView(theme, "circle", size=15)
+        self._label = Label(font=text_font(12, 500), tone="text2", is_elided=True)
+        self._value = Label(font=display_font(26))
+        self._unit = Label(font=text_font(12, 500), tone="text3")
+        self._note = Label(font=text_font(12), tone="text2", is_elided=True)
+        self._line = Sparkline(theme)
+        self.setFixedHeight(96)
+        self._lay_out()
+
+    @property
+    def value(self) -> str:
+        """The figure as it is written."""
+        return self._value.whole
+
+    def show_tile(self, tile: Tile) -> None:
+        """Another figure."""
+        self._icon.show_icon(tile.icon, "text3")
+        self._label.show_text(tile.label)
+        self._value.show_text(tile.value)
+        self._unit.show_text(tile.unit)
+        tone = tile.note_tone.value if tile.note_tone.value != "neutral" else "text2"
+        self._note.show_text(tile.note, tone)
+        self._line.show_points(tile.points)
+        self._line.setVisible(len(tile.points) > 1)
+
+    def _lay_out(self) -> None:
+        head = QHBoxLayout()
+        head.setSpacing(5)
+        head.addWidget(self._icon)
+        head.addWidget(self._label, 1)
+        figure = QHBoxLayout()
+        figure.setSpacing(7)
+        figure.addWidget(self._value)
+        figure.addWidget(self._unit, 0, Qt.AlignmentFlag.AlignBottom)
+        figure.addStretch(1)
+        self._unit.setContentsMargins(0, 0, 0, 4)
+        words = QVBoxLayout()
+        words.setSpacing(2)
+        words.addLayout(figure)
+        words.addWidget(self._note)
+        foot = QHBoxLayout()
+        foot.setSpacing(8)
+        foot.addLayout(words, 1)
+        foot.addWidget(self._line, 0, Qt.AlignmentFlag.AlignBottom)
+        self.column.addLayout(head)
+        self.column.addLayout(foot)
