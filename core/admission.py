@@ -1,6 +1,8 @@
 """Can this job's promise be kept? The arithmetic of one peer's queue: work, slack, key, predicted start, reserve price.
 
 Pure: a queue and `now` come in, a verdict goes out. Never changes a queue (core.scheduler does). Times are seconds.
+The margins were set on a public trace (tests/simulation): a fifth of the TTFT kept in hand, for admission and against
+later jobs, brought what was admitted at load 1.5 from 93 to 99 % on time, and refused no more.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from core.job import JobId, JobTerms, PriorityClass
 from core.plan import Estimate, Plan
 
 PROMPT_PRICE_SHARE = 0.25
-TTFT_MARGIN = 0.9
+TTFT_MARGIN = 0.8
 TPOT_MARGIN = 1.25
+OVERDUE_SHARE = 0.15
 
 
 class Reserve(StrEnum):
@@ -170,7 +173,7 @@ def in_order(waiting: Sequence[Entry], now: float) -> list[Entry]:
 
 def predicted_starts(queue: Queue, now: float) -> dict[JobId, float]:
     """Seconds from now until each waiting job starts, if nobody else comes. Full slots: a job holds one for B w_j."""
-    free_at = [max(0.0, r.ends_at - now) for r in queue.running][: queue.speed.slots]
+    free_at = [remaining_s(r, now) for r in queue.running][: queue.speed.slots]
     free_at += [0.0] * (queue.speed.slots - len(free_at))
     heapify(free_at)
     starts = {}
@@ -180,6 +183,11 @@ def predicted_starts(queue: Queue, now: float) -> dict[JobId, float]:
     return starts
 
 
+def remaining_s(job: Running, now: float) -> float:
+    """Until the slot is free; a job that runs longer than predicted is expected to run on for a part of that time."""
+    return max(job.ends_at - now, OVERDUE_SHARE * (job.ends_at - job.started_at))
+
+
 def occupancy_s(job: Entry, speed: Speed) -> float:
     """How long a job holds its slot when all are busy: its own steps, and its neighbours' prompts between them."""
     return job.work_s * speed.slots
@@ -187,7 +195,7 @@ def occupancy_s(job: Entry, speed: Speed) -> float:
 
 def backlog_s(queue: Queue, now: float) -> float:
     """Machine seconds not done yet: the waiting whole, the running by what is left of their slot."""
-    left = sum(max(0.0, r.ends_at - now) for r in queue.running) / queue.speed.slots
+    left = sum(remaining_s(r, now) for r in queue.running) / queue.speed.slots
     return left + sum(job.work_s for job in queue.waiting)
 
 
@@ -283,11 +291,14 @@ def _too_late(queue: Queue, job: Entry, *, start_s: float) -> Refused | None:
 
 
 def _breaks_promise(queue: Queue, starts: dict[JobId, float], *, now: float) -> Refused | None:
+    """Refused when someone who waits would newly start too late, or newly within the margin before that."""
     before = predicted_starts(queue, now)
     for job in queue.waiting:
+        start_s, pushed_s = before[job.terms.job_id], starts[job.terms.job_id]
         slack_s = job.latest_start_at - now
-        if before[job.terms.job_id] <= slack_s < starts[job.terms.job_id]:
-            return Refused("Taking this job would break the promise to one that is waiting.", before[job.terms.job_id])
+        margin_s = (1 - TTFT_MARGIN) * (service_class(job.terms.priority).ttft_s or 0.0)
+        if start_s <= slack_s < pushed_s or start_s <= slack_s - margin_s < pushed_s:
+            return Refused("Taking this job would break the promise to one that is waiting.", start_s)
     return None
 
 
