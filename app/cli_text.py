@@ -162,7 +162,7 @@ def _headline(state: NodeState) -> str:
     return state.presence.value
 
 
-def _job_row(state: NodeState, job: Job) -> tuple[str, ...]:
+def _job_row(state: NodeState, job: Job) -> tuple[str, str, str, str, str, str, str, str]:
     return (
         job.state.value,
         job.terms.model,

@@ -13,11 +13,12 @@ import trio
 
 from core import commands as c
 from core import events as e
+from core.benchmark import BenchmarkFailed
 from core.journal import Journal
 from core.membership import Membership, MembershipParts
 from core.model_server import LoadFailed
 from core.model_store import ModelStore, ModelStoreError
-from core.payments.settlement import Settlement, SettlementError
+from core.payments.settlement import SettlementError
 from core.preparation import CannotServe
 from core.probe import read_device
 from core.recovery import abandoned
@@ -28,19 +29,17 @@ from core.trouble import Trouble, trouble_of
 READING_EVERY_S = 2.0
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 60.0
-KNOWN = (CannotServe, LoadFailed, ModelStoreError, StoreError)
+KNOWN = (BenchmarkFailed, CannotServe, LoadFailed, ModelStoreError, StoreError)
 
 
 class Engine:
     """One peer. `run` owns every task; commands only change what they do."""
 
-    def __init__(
-        self, parts: MembershipParts, *, models: ModelStore, settlement: Settlement, settings: Settings
-    ) -> None:
+    def __init__(self, parts: MembershipParts, *, models: ModelStore, settings: Settings) -> None:
         self._parts = parts
         self._journal: Journal = parts.journal
         self._models = models
-        self._settlement = settlement
+        self._settlement = parts.settlement
         self._settings = settings
         self._model = settings.model
         self._membership: Membership | None = None
@@ -68,7 +67,7 @@ class Engine:
         """Carry out one command; a failure becomes a Refused with its reason."""
         try:
             return await self._execute(command)
-        except (CannotServe, ModelStoreError, StoreError, SettlementError, Trouble) as error:
+        except (BenchmarkFailed, CannotServe, ModelStoreError, StoreError, SettlementError, Trouble) as error:
             return c.Refused(str(error))
 
     async def _execute(self, command: c.Command) -> c.Reply:

@@ -49,11 +49,13 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class DeskPorts(msgspec.Struct, frozen=True):
-    """What the desk asks others: why no work is taken now (or None), the price, and a payer's channel on the chain."""
+    """What the desk asks others: why no work is taken now (or None), the price, and a payer's channel on the chain, as
+    known a moment ago or as it is now."""
 
     refusal: Callable[[], str | None]
     price: Callable[[], Price]
     channel: Callable[[Party], Awaitable[PaymentChannel | None]]
+    fresh_channel: Callable[[Party], Awaitable[PaymentChannel | None]]
     clock: Clock
 
 
@@ -228,9 +230,10 @@ class JobDesk:
         """Check and journal a voucher. A lower one than another stream brought first is no fault: it adds nothing."""
         channel = self._channel(live)
         if voucher.cumulative >= channel.cumulative or not channel.signature:
-            credit = min(self._terms.settings.unsecured_credit, channel.free)
-            now = self._ports.clock()
-            accepted = accept(channel, voucher, domain=self._terms.domain, credit_cap=credit, now=now)
+            accepted = self._judge(channel, voucher)
+            if accepted == VoucherRejected(Fault.OVER_CREDIT):
+                fresh = await self._ports.fresh_channel(live.payer)
+                accepted = self._judge(fresh or channel, voucher)
             if isinstance(accepted, VoucherRejected):
                 return accepted.fault
             await self._journal.record(*self._facts_of(live, accepted, channel.cumulative))
@@ -240,6 +243,10 @@ class JobDesk:
         if live.job_id in self._quoted:
             self._live[live.job_id] = self._quoted.pop(live.job_id)
         return None
+
+    def _judge(self, channel: PaymentChannel, voucher: Voucher) -> PaymentChannel | VoucherRejected:
+        credit = min(self._terms.settings.unsecured_credit, channel.free)
+        return accept(channel, voucher, domain=self._terms.domain, credit_cap=credit, now=self._ports.clock())
 
     def _facts_of(self, live: LiveJob, accepted: PaymentChannel, before: int) -> list[e.Fact]:
         now = self._ports.clock()

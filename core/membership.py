@@ -6,7 +6,7 @@ Never outlives its owner's wish: cancelling `run` withdraws the offer and ends t
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +21,7 @@ from core.metamodel.fit import OutOfMemory
 from core.metamodel.meta_model import MetaModel
 from core.model_server import LoadFailed, ModelServer
 from core.offer import Offer
-from core.payments.channel import PaymentChannel
-from core.payments.voucher import Party
+from core.payments.settlement import Settlement
 from core.preparation import Preparation, Prepared
 from core.worker.messages import FaultKind
 
@@ -61,7 +60,7 @@ class MembershipParts(msgspec.Struct, frozen=True):
     meta_model: MetaModel
     swarm: SwarmPort
     terms: Terms
-    channel: Callable[[Party], Awaitable[PaymentChannel | None]]
+    settlement: Settlement
     log: Path
 
 
@@ -112,7 +111,8 @@ class Membership:
         text = f"Loading {card.title} · {choice.plan.quantization}"
         journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.6, text))
         server = ModelServer(journal, choice, path=prepared.path, log=self._parts.log)
-        ports = DeskPorts(self._refusal, self._price, self._parts.channel, time.time)
+        settlement = self._parts.settlement
+        ports = DeskPorts(self._refusal, self._price, settlement.channel, settlement.fresh_channel, time.time)
         desk = JobDesk(journal, server, terms=self._parts.terms, ports=ports)
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run, desk.handle)

@@ -40,7 +40,7 @@ def machine_of(found: Devices, gpus: tuple[SeenGpu, ...]) -> Machine:
     by_pci = {gpu.pci_id: gpu for gpu in gpus if gpu.pci_id}
     return Machine(
         devices=tuple(_joined(device, by_pci.get(device.pci_id.lower())) for device in found.devices),
-        cpu_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        cpu_cores=_cores(),
         ram_bytes=psutil.virtual_memory().total,
         runtime=found.runtime,
         warning=_unused(found.devices, gpus),
@@ -57,14 +57,14 @@ def read_device(device: Device) -> Reading:
 
 
 def serving_threads(cores: int) -> int:
-    """How many threads compute: one core stays free for the owner, where there are more than two."""
-    return cores - 1 if cores > 2 else max(1, cores)
+    """How many threads compute: one core stays free for the owner and the engine itself. llama.cpp's threads wait for
+    each other by spinning, so that one thread too many on a busy machine costs far more than it brings."""
+    return max(1, cores - 1)
 
 
 def _joined(device: Device, gpu: SeenGpu | None) -> Device:
     if gpu is None:
-        driver = platform.release() if device.kind is DeviceKind.CPU else device.driver
-        return msgspec.structs.replace(device, driver=driver)
+        return device
     return msgspec.structs.replace(
         device,
         name=gpu.name if gpu.driver else device.name,
@@ -72,6 +72,12 @@ def _joined(device: Device, gpu: SeenGpu | None) -> Device:
         memory_bytes=device.memory_bytes or gpu.memory_bytes,
         free_bytes=gpu.free_bytes or device.free_bytes,
     )
+
+
+def _cores() -> int:
+    """Real cores that this process may use: a container often gets fewer than the machine has."""
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
 
 
 def _unused(devices: tuple[Device, ...], gpus: tuple[SeenGpu, ...]) -> str:
@@ -96,7 +102,7 @@ def _pinned() -> str:
 def _processor() -> Device:
     memory = psutil.virtual_memory()
     name = platform.processor() or "Processor"
-    return Device("CPU", name, DeviceKind.CPU, "CPU", memory.total, memory.available, driver=platform.release())
+    return Device("CPU", name, DeviceKind.CPU, "CPU", memory.total, memory.available)
 
 
 def _read_host() -> Reading:

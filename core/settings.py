@@ -13,7 +13,7 @@ from core.job import QualityClass
 
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Amount = Annotated[int, msgspec.Meta(ge=0, lt=1 << 96)]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class SettingsError(Exception):

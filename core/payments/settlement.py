@@ -77,18 +77,25 @@ class Settlement:
 
     async def channel(self, payer: Party) -> PaymentChannel | None:
         """A payer's channel to us with what the chain says now; None when the chain can't be asked."""
-        now = time.time()
         known = self._lanes.get(payer.id)
-        if known is None or now - known[0] > LANE_FRESH_S:
-            try:
-                known = (now, await self._ask(self._read_lane, payer))
-            except SettlementError:
-                return None
-            self._lanes[payer.id] = known
-        lane = self._journal.state.ledger.lanes.get(payer.id)
+        if known is None or time.time() - known[0] > LANE_FRESH_S:
+            return await self.fresh_channel(payer)
+        return self._with_voucher(known[1])
+
+    async def fresh_channel(self, payer: Party) -> PaymentChannel | None:
+        """The same, asked of the chain this moment."""
+        try:
+            read = await self._ask(self._read_lane, payer)
+        except SettlementError:
+            return None
+        self._lanes[payer.id] = (time.time(), read)
+        return self._with_voucher(read)
+
+    def _with_voucher(self, channel: PaymentChannel) -> PaymentChannel:
+        lane = self._journal.state.ledger.lanes.get(channel.payer.id)
         if lane is None:
-            return known[1]
-        return msgspec.structs.replace(known[1], cumulative=lane.cumulative, signature=lane.signature)
+            return channel
+        return msgspec.structs.replace(channel, cumulative=lane.cumulative, signature=lane.signature)
 
     async def redeem_now(self) -> str:
         """Cash every voucher, whatever its size, and wait until the chain has paid."""

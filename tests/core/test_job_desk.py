@@ -71,7 +71,7 @@ class Bench:
         self.refusal: str | None = None
         self.signed = 0
         settings = Settings(window_tokens=8, unsecured_credit=1_000_000)
-        ports = DeskPorts(lambda: self.refusal, lambda: PRICE, self._channel, lambda: self.now)
+        ports = DeskPorts(lambda: self.refusal, lambda: PRICE, self._channel, self._channel, lambda: self.now)
         self.desk = JobDesk(self.journal, self.server, terms=Terms(WORKER, DOMAIN, settings), ports=ports)  # type: ignore[arg-type]
 
     async def _channel(self, payer: Party) -> PaymentChannel:

@@ -1,0 +1,146 @@
+"""`starling`: the window, the headless engine, and every other word of the command line.
+
+Imports what a word needs only when the word is said: `starling status` must not load Qt, libp2p or web3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from core.home import Home
+
+VERSION = "0.1.0"
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one word; the exit code is 0 when it was done."""
+    arguments = _parser().parse_args(sys.argv[1:] if words is None else words)
+    home = Home(arguments.home.expanduser().absolute())
+    try:
+        return _run(arguments, home)
+    except KeyboardInterrupt:
+        return 130
+
+
+def default_home() -> Path:
+    """Where a peer lives when --home is not given, by each system's custom."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", "~")) / "Starling"
+    if sys.platform == "darwin":
+        return Path("~/Library/Application Support/Starling")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "starling"
+
+
+def _run(arguments: argparse.Namespace, home: Home) -> int:
+    match arguments.word:
+        case None if arguments.headless:
+            from app.headless import run_headless
+
+            return run_headless(arguments, home)
+        case None:
+            from app.gui.main import run_window
+
+            return run_window(home.folder, engine_words=tuple(_engine_words(arguments)))
+        case "ask":
+            from app.ask import run_ask
+
+            return run_ask(arguments, home)
+        case "demo":
+            from app.demo import run_demo
+
+            return run_demo(arguments, home if arguments.home != default_home() else None)
+        case "devnet":
+            from app.devnet import run_devnet
+
+            return run_devnet(home.folder, chain_port=arguments.chain_port, bootstrap_port=arguments.bootstrap_port)
+        case "bench" | "models":
+            from app.cli_machine import run_machine_word
+
+            return run_machine_word(arguments, home)
+        case _:
+            from app.cli import run_control_word
+
+            return run_control_word(arguments, home)
+
+
+def _engine_words(arguments: argparse.Namespace) -> list[str]:
+    words = []
+    for name in ("network", "port", "model"):
+        if (value := getattr(arguments, name)) not in (None, ""):
+            words += [f"--{name}", str(value)]
+    return words + (["--join"] if arguments.join else [])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starling",
+        description="Contribute this computer to a peer-to-peer LLM inference swarm, paid for every token.",
+    )
+    parser.add_argument("--version", action="version", version=f"starling {VERSION}")
+    parser.add_argument("--headless", action="store_true", help="run the engine without the window")
+    parser.add_argument("--join", action="store_true", help="join the network at once")
+    parser.add_argument("--network", type=Path, metavar="FILE", help="the network file to belong to")
+    parser.add_argument("--port", type=int, help="listen for peers on this port")
+    parser.add_argument("--model", default="", help="serve this model")
+    _add_home(parser, default=default_home())
+    words = parser.add_subparsers(dest="word", metavar="WORD")
+    _add_words(words)
+    return parser
+
+
+def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from app.cli import control_words
+
+    control_words(words, _add_home)
+    _add_ask(words)
+    _add_demo(words)
+    devnet = words.add_parser("devnet", help="a network of one's own: embedded chain, contracts, bootstrap peer")
+    devnet.add_argument("--chain-port", type=int, default=0)
+    devnet.add_argument("--bootstrap-port", type=int, default=0)
+    bench = words.add_parser("bench", help="measure this computer")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    models = words.add_parser("models", help="models on this computer")
+    deeds = models.add_subparsers(dest="deed", required=True, metavar="DEED")
+    listing = deeds.add_parser("list", help="what is installed")
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    add = deeds.add_parser("add", help="take a GGUF file into the store")
+    add.add_argument("file", type=Path)
+    add.add_argument("--name", default="", help="its name in the network")
+    for deed, text in (("remove", "delete a model's files from the store"), ("serve", "serve this model")):
+        deeds.add_parser(deed, help=text).add_argument("model")
+    for parser in (devnet, bench, models, *deeds.choices.values()):
+        _add_home(parser)
+
+
+def _add_ask(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    ask = words.add_parser("ask", help="ask the network and stream the answer")
+    ask.add_argument("model", help="the model's name, as `starling models list` writes it")
+    ask.add_argument("prompt")
+    ask.add_argument("--network", type=Path, metavar="FILE", help="the network file to belong to")
+    ask.add_argument("--priority", choices=("interactive", "standard", "batch"), default="interactive")
+    ask.add_argument("--max-tokens", type=int, default=256)
+    ask.add_argument("--temperature", type=float, default=0.0)
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--deadline", type=float, default=60.0, metavar="SECONDS")
+    ask.add_argument("--json", action="store_true", help="print one JSON object at the end instead of the text")
+    _add_home(ask)
+
+
+def _add_demo(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = words.add_parser("demo", help="chain, swarm, provider and requester on this computer")
+    demo.add_argument("--headless", action="store_true", help="without the window")
+    demo.add_argument("--jobs", type=int, default=0, help="serve this many jobs, settle, and end (headless)")
+    demo.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    demo.add_argument("--hold", action="store_true", help="keep everything up until Ctrl-C")
+    _add_home(demo)
+
+
+def _add_home(parser: argparse.ArgumentParser, *, default: Path | str = argparse.SUPPRESS) -> None:
+    parser.add_argument("--home", type=Path, default=default, metavar="DIR", help="where this peer keeps its state")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

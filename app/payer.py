@@ -1,0 +1,102 @@
+"""The wallet as a requester uses it: signs for jobs, keeps what was signed, sets collateral aside for a worker once.
+
+Never signs more than a job's amount. What was signed for a job and not used stays as credit for the next one there.
+"""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from core.job import JobId
+from core.network import Network
+from core.offer import Quote
+from core.payments.chain import EscrowChain
+from core.payments.chain_values import ChainError
+from core.payments.devnet_deploy import Deployment, fund
+from core.payments.voucher import EscrowDomain, Party, Voucher
+from core.payments.wallet import Wallet
+from core.store import Store
+
+COLLATERAL_UNITS = 2
+DEVNET_FUNDS_UNITS = 100
+GAS_WEI = 10**17
+
+
+class WalletPayer:
+    """Implements the swarm's Payer. One per home and process."""
+
+    def __init__(self, wallet: Wallet, store: Store, *, chain: EscrowChain, network: Network) -> None:
+        self._wallet = wallet
+        self._store = store
+        self._chain = chain
+        self._network = network
+        self._domain = EscrowDomain(network.chain_id, network.escrow)
+        self._signed: dict[JobId, int] = {}
+        self._workers: dict[JobId, str] = {}
+        self._secured: set[str] = set()
+        self._lock = trio.Lock()
+
+    @property
+    def party(self) -> Party:
+        """Whose money it is."""
+        return self._wallet.party
+
+    async def pay(self, quote: Quote, amount: int) -> Voucher | str:
+        """A voucher that brings what was signed for this job to amount, or why not."""
+        worker = Party(quote.worker_owner, quote.worker_hot)
+        async with self._lock:
+            try:
+                return await trio.to_thread.run_sync(self._pay, quote.job_id, worker.id, amount)
+            except ChainError as error:
+                return f"The payment could not be secured: {error}"
+
+    def signed(self, job_id: JobId) -> int:
+        """What was signed for a job so far."""
+        return self._signed.get(job_id, 0)
+
+    async def settle(self, job_id: JobId, amount: int) -> None:
+        """The job cost this much: what was signed beyond it is credit for the next job."""
+        signed, worker = self._signed.pop(job_id, 0), self._workers.pop(job_id, "")
+        if worker and signed > amount:
+            await trio.to_thread.run_sync(lambda: self._store.spend(worker, amount - signed, at=time.time()))
+
+    def _pay(self, job_id: JobId, worker: str, amount: int) -> Voucher:
+        if worker not in self._secured:
+            self._secure(worker)
+            self._secured.add(worker)
+        added = max(0, amount - self._signed.get(job_id, 0))
+        cumulative = self._store.spend(worker, added, at=time.time())
+        self._signed[job_id] = max(amount, self._signed.get(job_id, 0))
+        self._workers[job_id] = worker
+        return self._wallet.sign_voucher(self._domain, worker=worker, cumulative=cumulative)
+
+    def _secure(self, worker: str) -> None:
+        """Collateral for this worker's lane, from the party's free balance; a devnet's faucet fills that first."""
+        unit = 10**self._network.decimals
+        lane = self._chain.lane(self.party.id, worker)
+        if lane.reserved >= COLLATERAL_UNITS * unit // 2:
+            return
+        free = self._chain.account(self.party).free
+        if self._network.is_devnet and free < COLLATERAL_UNITS * unit:
+            fund_devnet(self._network, self.party, DEVNET_FUNDS_UNITS * unit)
+            free = self._chain.account(self.party).free
+        amount = min(COLLATERAL_UNITS * unit, free)
+        if amount > 0:
+            self._chain.reserve(self._wallet.hot_key, (self.party, worker), amount=amount, record=self._keep)
+
+    def _keep(self, transaction: str, raw: bytes) -> None:
+        self._store.keep_transaction(transaction, raw.hex(), purpose="reserve", at=time.time())
+
+
+def fund_devnet(network: Network, party: Party, amount: int) -> None:
+    """Test money from a devnet's unlocked account: amount in the escrow, and ether for fees."""
+    deployment = Deployment(
+        chain_id=network.chain_id,
+        escrow=network.escrow,
+        token=network.token,
+        decimals=network.decimals,
+        symbol=network.symbol,
+    )
+    fund(network.rpc, deployment, party=party, amount=amount, gas_wei=GAS_WEI)

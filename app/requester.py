@@ -1,0 +1,130 @@
+"""A requester: finds who serves a model, places a job there, pays as the answer comes, tries another peer when it may.
+
+A swarm peer of its own with the home's wallet. Never pays twice: a job is tried again elsewhere only while nothing of
+its answer was delivered.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import trio
+
+from app.lockfile import HomeLocked, try_lock
+from app.money import Money, open_money
+from app.node import EngineWords, read_network
+from app.payer import WalletPayer
+from core.home import Home
+from core.job import JobId, JobRequest, JobState, PeerId
+from core.network import Network
+from core.store import Store
+from core.trouble import Trouble
+from p2p.identity import Identity
+from p2p.job_request import JobOver, JobUpdate, request_job
+from p2p.messages import SignedOffer
+from p2p.swarm import Swarm
+from p2p.swarm_errors import PeerUnreachable
+
+ATTEMPTS = 3
+FIND_S = 5.0
+JOIN_S = 5.0
+
+Tell = Callable[[JobUpdate], Awaitable[None]]
+
+
+class Requester:
+    """One wallet's jobs. Several may run at once."""
+
+    def __init__(self, swarm: Swarm, payer: WalletPayer, network: Network) -> None:
+        self.network = network
+        self._swarm = swarm
+        self._payer = payer
+
+    async def run(self, request: JobRequest, tell: Tell) -> JobOver:
+        """Place a job and follow it to its end, at up to three peers. Cancelling bills what was delivered."""
+        tried: set[str] = set()
+        over = JobOver(JobState.DECLINED, f"No peer serves {request.terms.model} now.", retry_after_s=2.0)
+        for _ in range(ATTEMPTS):
+            offer = await self._pick(request.terms.model, tried)
+            if offer is None:
+                break
+            tried.add(offer.offer.peer_id)
+            over = await self._at(offer, request, tell)
+            if over.state is not JobState.DECLINED and not _may_try_again(over):
+                break
+            new_id = JobId(f"{request.terms.job_id[:48]}-{secrets.token_hex(4)}")
+            request = msgspec.structs.replace(
+                request, terms=msgspec.structs.replace(request.terms, job_id=new_id)
+            )
+        return over
+
+    def spent(self, job_id: JobId) -> int:
+        """What was signed for a job so far, in smallest units."""
+        return self._payer.signed(job_id)
+
+    async def _pick(self, model: str, tried: set[str]) -> SignedOffer | None:
+        """The fastest peer not tried yet; one that turned a job down may be asked again when there is no other."""
+        offers = await self._swarm.find_offers(model, deadline_s=FIND_S)
+        fresh = [signed for signed in offers if signed.offer.peer_id not in tried]
+        return max(fresh, key=lambda s: s.offer.decode_tokens_per_s * s.offer.slots, default=None)
+
+    async def _at(self, signed: SignedOffer, request: JobRequest, tell: Tell) -> JobOver:
+        peer = PeerId(signed.offer.peer_id)
+        over = JobOver(JobState.FAILED, "The peer closed the stream.")
+        try:
+            stream = await self._swarm.open_job(peer, signed.addresses)
+        except PeerUnreachable as error:
+            return JobOver(JobState.DECLINED, str(error))
+        async with request_job(stream, request, payer=self._payer, peer=peer) as updates:
+            async for update in updates:
+                if isinstance(update, JobOver):
+                    over = update
+                await tell(update)
+        await self._payer.settle(request.terms.job_id, over.amount)
+        return over
+
+
+def _may_try_again(over: JobOver) -> bool:
+    return over.state is JobState.FAILED and over.usage.completion_tokens == 0
+
+
+@asynccontextmanager
+async def open_requester(home: Home, network_file: Path | None) -> AsyncIterator[Requester]:
+    """A requester for the length of the block. Raises Trouble, ChainError and the errors of a home's files."""
+    home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home.run / "requester.lock").open("a+", encoding="utf-8") as lock:
+        if not try_lock(lock):
+            raise HomeLocked(f"Another requester runs in {home.folder}. Wait for it, or use another --home.")
+        network = read_network(EngineWords(home=home, network=network_file))
+        store = Store(home.database)
+        try:
+            money = await trio.to_thread.run_sync(open_money, home, network)
+            async with _swarm_of(network) as swarm:
+                yield Requester(swarm, _payer(money, store), network)
+        finally:
+            store.close()
+
+
+def _payer(money: Money, store: Store) -> WalletPayer:
+    return WalletPayer(money.wallet, store, chain=money.chain, network=money.network)
+
+
+@asynccontextmanager
+async def _swarm_of(network: Network) -> AsyncIterator[Swarm]:
+    if not network.bootstrap:
+        raise Trouble(f"The network file of {network.name} names no bootstrap peer, so nobody can be found.")
+    swarm = Swarm(Identity(secrets.token_bytes(32)), port=0, bootstrap=network.bootstrap, network=network.name)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(swarm.run)
+        with trio.move_on_after(JOIN_S):
+            while not swarm.peer_count:
+                await trio.sleep(0.02)
+        if not swarm.peer_count:
+            raise Trouble(f"No bootstrap peer of {network.name} answers. Check that the network is up, then try again.")
+        yield swarm
+        nursery.cancel_scope.cancel()
+

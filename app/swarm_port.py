@@ -1,0 +1,92 @@
+"""The engine's way into the swarm: libp2p streams for its desk, its offer announced and kept fresh.
+
+Translates what can go wrong into one sentence. Decides nothing about jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from core.home import Home
+from core.job import PeerId
+from core.job_desk import JobDesk
+from core.membership import OFFER_EVERY_S, Joined
+from core.network import Network
+from core.offer import Offer
+from core.settings import Settings
+from core.trouble import Trouble
+from p2p.byte_stream import ByteStream
+from p2p.identity import Identity, IdentityUnusable
+from p2p.job_stream import serve_job
+from p2p.swarm import Swarm
+from p2p.swarm_errors import PortInUse, SwarmError
+
+FIRST_PEER_S = 3.0
+
+
+class LibP2PSwarm:
+    """Implements core's SwarmPort for one home and network."""
+
+    def __init__(self, home: Home, network: Network, *, settings: Settings) -> None:
+        self._home = home
+        self._network = network
+        self._settings = settings
+        self._swarm: Swarm | None = None
+
+    async def run(
+        self, desk: JobDesk, offer: Callable[[str], Offer], *, task_status: trio.TaskStatus[Joined]
+    ) -> None:
+        """Until cancelled. Raises Trouble."""
+        swarm = self._open(desk)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(swarm.run)
+                self._swarm = swarm
+                await self._first_peer(swarm)
+                await swarm.announce(offer(swarm.peer_id))
+                task_status.started(Joined(swarm.peer_id, swarm.addresses()))
+                while True:
+                    await trio.sleep(OFFER_EVERY_S)
+                    await swarm.announce(offer(swarm.peer_id))
+        except* PortInUse as group:
+            raise Trouble(f"{_first(group)} Choose another with --port.", is_final=True) from None
+        except* SwarmError as group:
+            raise Trouble(str(_first(group))) from None
+        finally:
+            self._swarm = None
+
+    def peers(self) -> int:
+        """How many peers we are connected to."""
+        return self._swarm.peer_count if self._swarm is not None else 0
+
+    def _open(self, desk: JobDesk) -> Swarm:
+        try:
+            identity = Identity.open(self._home.identity)
+        except IdentityUnusable as error:
+            raise Trouble(str(error), is_final=True) from None
+        swarm = Swarm(
+            identity,
+            port=self._settings.listen_port,
+            bootstrap=self._network.bootstrap,
+            network=self._network.name,
+            listen_ip=self._settings.listen_ip,
+        )
+
+        async def serve(stream: ByteStream, peer: PeerId) -> None:
+            await serve_job(stream, desk, peer=peer, sign=identity.sign)
+
+        swarm.serve(serve)
+        return swarm
+
+    async def _first_peer(self, swarm: Swarm) -> None:
+        """Wait a little for a bootstrap peer; joining goes on without one, and keeps trying."""
+        with trio.move_on_after(FIRST_PEER_S if self._network.bootstrap else 0.0):
+            while not swarm.peer_count:
+                await trio.sleep(0.02)
+
+
+def _first(group: BaseExceptionGroup[SwarmError]) -> SwarmError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
