@@ -5,7 +5,8 @@ Only shows.
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
 from app.gui.button import Button
@@ -16,21 +17,24 @@ from app.gui.theme import Theme
 from app.gui.views import Sum
 
 HEIGHT = 112
+SIDE = 18
+GAP = 12
 
 
 class SumCard(Card):
     """figure is the height of the number in pixels."""
 
     def __init__(self, theme: Theme, *, figure: int, action: Button | None = None) -> None:
-        super().__init__(margins=(18, 12, 18, 12), spacing=0)
+        super().__init__(margins=(SIDE, 12, SIDE, 12), spacing=0)
         self._icon = IconView(theme, "circle", size=15)
         self._label = Label(font=text_font(12, 500), tone="text2", is_elided=True)
         self._value = Label(font=display_font(figure))
         self._unit = Label(font=text_font(12, 500), tone="text3")
         self._note = Label(font=text_font(12), tone="text2", is_elided=True)
-        self._lift = 5 if figure > 30 else 3
+        self._figure = figure
+        self._action = action
         self.setFixedHeight(HEIGHT)
-        self._lay_out(action)
+        self._lay_out()
 
     @property
     def value(self) -> str:
@@ -44,9 +48,34 @@ class SumCard(Card):
         self._value.show_text(view.value)
         self._unit.show_text(view.unit)
         self._note.show_text(view.note)
+        self._fit()
         self.setAccessibleName(f"{view.label}: {view.value} {view.unit}")
 
-    def _lay_out(self, action: Button | None) -> None:
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """The figure always has room: its unit goes first, then it is written smaller."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Narrow enough for the smallest window."""
+        return QSize(292 if self._action is not None else 140, HEIGHT)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """As minimumSizeHint; the layout's shares do the rest."""
+        return self.minimumSizeHint()
+
+    def _fit(self) -> None:
+        room = self.width() - 2 * SIDE - (self._action.sizeHint().width() + GAP if self._action is not None else 0)
+        unit = self._unit.fontMetrics().horizontalAdvance(self._unit.whole) + 8
+        for size, has_unit in ((self._figure, True), (self._figure, False), (22, False), (18, False), (15, False)):
+            font = display_font(size)
+            if QFontMetrics(font).horizontalAdvance(self._value.whole) + (unit if has_unit else 0) <= room:
+                break
+        self._value.setFont(font)
+        self._unit.setVisible(has_unit)
+        self._unit.setContentsMargins(0, 0, 0, 5 if size > 30 else 3)
+
+    def _lay_out(self) -> None:
         head = QHBoxLayout()
         head.setSpacing(5)
         head.addWidget(self._icon)
@@ -56,7 +85,6 @@ class SumCard(Card):
         figure.addWidget(self._value)
         figure.addWidget(self._unit, 0, Qt.AlignmentFlag.AlignBottom)
         figure.addStretch(1)
-        self._unit.setContentsMargins(0, 0, 0, self._lift)
         words = QVBoxLayout()
         words.setSpacing(4)
         words.addStretch(1)
@@ -65,8 +93,8 @@ class SumCard(Card):
         words.addWidget(self._note)
         words.addStretch(1)
         line = QHBoxLayout()
-        line.setSpacing(12)
+        line.setSpacing(GAP)
         line.addLayout(words, 1)
-        if action is not None:
-            line.addWidget(action, 0, Qt.AlignmentFlag.AlignVCenter)
+        if self._action is not None:
+            line.addWidget(self._action, 0, Qt.AlignmentFlag.AlignVCenter)
         self.column.addLayout(line)

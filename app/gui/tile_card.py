@@ -5,7 +5,8 @@ Only shows.
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
 from app.gui.card import Card
@@ -14,6 +15,10 @@ from app.gui.label import IconView, Label
 from app.gui.sparkline import Sparkline
 from app.gui.theme import Theme
 from app.gui.views import Tile
+
+HEIGHT = 96
+LEAST_WIDTH = 160
+LINE_WIDTH = 224
 
 
 class TileCard(Card):
@@ -27,8 +32,22 @@ class TileCard(Card):
         self._unit = Label(font=text_font(12, 500), tone="text3")
         self._note = Label(font=text_font(12), tone="text2", is_elided=True)
         self._line = Sparkline(theme)
-        self.setFixedHeight(96)
+        self._has_line = False
+        self.setFixedHeight(HEIGHT)
         self._lay_out()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """The sparkline goes first when there is no room."""
+        super().resizeEvent(event)
+        self._show_line()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """All tiles of a row are equally wide."""
+        return QSize(LEAST_WIDTH, HEIGHT)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """All tiles of a row are equally wide."""
+        return QSize(LEAST_WIDTH, HEIGHT)
 
     @property
     def value(self) -> str:
@@ -44,7 +63,11 @@ class TileCard(Card):
         tone = tile.note_tone.value if tile.note_tone.value != "neutral" else "text2"
         self._note.show_text(tile.note, tone)
         self._line.show_points(tile.points)
-        self._line.setVisible(len(tile.points) > 1)
+        self._has_line = len(tile.points) > 1
+        self._show_line()
+
+    def _show_line(self) -> None:
+        self._line.setVisible(self._has_line and self.width() >= LINE_WIDTH)
 
     def _lay_out(self) -> None:
         head = QHBoxLayout()

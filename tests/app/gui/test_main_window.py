@@ -11,13 +11,13 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6.QtCore import QPoint, QRect, Qt  # noqa: E402
-from PySide6.QtWidgets import QLabel, QMenu, QPushButton, QWidget  # noqa: E402
+from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton, QWidget  # noqa: E402
 from pytestqt.qtbot import QtBot  # noqa: E402
 
 from app.gui.actions import ACTIONS  # noqa: E402
 from app.gui.earnings_presenter import earnings_page  # noqa: E402
 from app.gui.figures import Now  # noqa: E402
-from app.gui.fonts import load_fonts  # noqa: E402
+from app.gui.fonts import load_fonts, text_font  # noqa: E402
 from app.gui.job_panel import PRIVACY  # noqa: E402
 from app.gui.label import Label  # noqa: E402
 from app.gui.main_window import MainWindow  # noqa: E402
@@ -39,6 +39,8 @@ class Scene:
 
     def __init__(self, qtbot: QtBot, folder: Path) -> None:
         load_fonts()
+        QApplication.setStyle("Fusion")
+        QApplication.setFont(text_font())
         preferences = Preferences(folder / "window.ini")
         preferences.mark_closing_told()
         self.window = MainWindow(Theme(is_dark=False, reduce_motion=True), preferences, lambda: NOW)
