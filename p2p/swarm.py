@@ -34,7 +34,7 @@ PROVIDE_S = 30.0
 TELL_S = 10.0
 MAX_TOLD = 32
 MAX_ASKED = 16
-LINGER_S = 0.5
+LINGER_S = 0.3
 
 log = logging.getLogger(__name__)
 
