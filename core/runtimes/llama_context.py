@@ -43,6 +43,11 @@ class LlamaContext:
         self._counts = np.ones(self._rows, np.int32)
         self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(self._rows, dtype=np.uintp)
         self._batch = self._make_batch()
+        # the binding's own function makes a new pointer object a call; the address alone tells whether the view holds
+        self._get_logits = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", C._lib))
+        self._logits: Logits = np.zeros((0, self._vocabulary), np.float32)
+        self._logits_at: int | None = None
+        self._most_outputs = plan.slots
         self._filled = 0
 
     def close(self) -> None:
@@ -87,8 +92,13 @@ class LlamaContext:
 
     def logits(self, outputs: int) -> Logits:
         """The last step's logits by drawing row: float32 [outputs, vocabulary], valid until the next step."""
-        pointer = C.llama_get_logits(self.handle)
-        return np.ctypeslib.as_array(pointer, shape=(outputs, self._vocabulary))
+        address = self._get_logits(self.handle)
+        if address != self._logits_at:
+            floats = ctypes.c_float * (self._most_outputs * self._vocabulary)
+            flat = np.frombuffer(memoryview(floats.from_address(address)), np.float32)
+            self._logits = flat.reshape(-1, self._vocabulary)
+            self._logits_at = address
+        return self._logits[:outputs]
 
     def forget(self, slot: int) -> None:
         """Empty a slot."""

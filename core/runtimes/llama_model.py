@@ -37,7 +37,7 @@ class LlamaModel:
         if not self.handle:
             raise _load_fault(log)
         self._vocab = C.llama_model_get_vocab(self.handle)
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[int, bytes | None] = {}
         self._adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
         self._bos = self._special(C.llama_vocab_bos(self._vocab))
         self._template = self._read_template()
@@ -71,16 +71,12 @@ class LlamaModel:
         text = self.meta(key)
         return int(text) if text.isdecimal() else 0
 
-    def is_end(self, token: int) -> bool:
-        """True for the tokens by which the model ends its turn."""
-        return bool(C.llama_vocab_is_eog(self._vocab, token))
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; control tokens stand for none."""
-        known = self._pieces.get(token)
-        if known is None:
-            known = self._pieces[token] = self._to_piece(token, is_special=False)
-        return known
+    def piece(self, token: int) -> bytes | None:
+        """The bytes that a token stands for (a control token: none), or None when it ends the model's turn."""
+        if token not in self._pieces:
+            is_end = C.llama_vocab_is_eog(self._vocab, token)
+            self._pieces[token] = None if is_end else self._to_piece(token, is_special=False)
+        return self._pieces[token]
 
     def tokenize(self, text: str) -> list[int]:
         """A rendered prompt as tokens; the model's own begin token is put first if it wants one."""

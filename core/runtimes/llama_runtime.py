@@ -186,11 +186,11 @@ class LlamaRuntime:
 
     def _take(self, sequence: Sequence, voice: _Voice, *, token: int) -> tuple[str, FinishReason | None]:
         """Let a sequence have its token: the text that it completes, and why the sequence ends, if it does."""
-        model = self._loaded_model()
-        if model.is_end(token):
+        piece = self._loaded_model().piece(token)
+        if piece is None:
             return voice.text.finish(), FinishReason.STOP
         sequence.tokens.append(token)
-        text = voice.text.feed(model.piece(token))
+        text = voice.text.feed(piece)
         if voice.text.is_stopped:
             return text, FinishReason.STOP
         if sequence.completion_tokens >= sequence.limit:

@@ -94,13 +94,21 @@ def summarize(samples: Sequence[float]) -> Sampled:
 
 
 def _steady(effort: Effort, sample: Callable[[], float]) -> Sampled:
-    """Sample until there are enough; once more when they lie too far apart, and then the quieter of both."""
+    """Sample until there are enough or time is up; once more when they lie too far apart, then the quieter of both."""
     sample()
-    first = summarize([sample() for _ in range(effort.repetitions)])
+    first = summarize(_samples(effort, sample))
     if first.spread <= MAX_SPREAD:
         return first
-    second = summarize([sample() for _ in range(effort.repetitions)])
+    second = summarize(_samples(effort, sample))
     return min(first, second, key=lambda s: s.spread)
+
+
+def _samples(effort: Effort, sample: Callable[[], float]) -> list[float]:
+    end = time.perf_counter() + effort.repetitions * effort.sample_s
+    samples = [sample()]
+    while len(samples) < effort.repetitions and time.perf_counter() < end:
+        samples.append(sample())
+    return samples
 
 
 def _plan(command: RunBenchmark) -> Plan:
@@ -159,7 +167,7 @@ def _decoder(context: LlamaContext, batch: int, effort: Effort) -> Callable[[], 
 def _device_rates(command: RunBenchmark, effort: Effort) -> tuple[Sampled, Sampled]:
     """Memory bandwidth in GB/s and matrix rate in TFLOP/s of the device."""
     if command.device.kind is DeviceKind.CPU:
-        return _host_bandwidth(command.threads, effort), _host_matrix_rate(effort)
+        return _host_bandwidth(command.threads, effort), _host_matrix_rate(command.threads, effort)
     from core.runtimes.gpu_rates import gpu_rates
 
     bandwidth, matrix = gpu_rates(command.device)
@@ -180,13 +188,16 @@ def _host_bandwidth(threads: int, effort: Effort) -> Sampled:
         return _steady(effort, sample)
 
 
-def _host_matrix_rate(effort: Effort) -> Sampled:
+def _host_matrix_rate(threads: int, effort: Effort) -> Sampled:
+    """Single-threaded float32 products side by side (the child's BLAS has one thread): no spinning between them."""
     left = np.ones((effort.matrix, effort.matrix), np.float32)
-    out = np.empty_like(left)
+    outs = [np.empty_like(left) for _ in range(threads)]
+    teraflop = threads * 2 * effort.matrix**3 / 1e12
+    with ThreadPoolExecutor(threads) as pool:
 
-    def sample() -> float:
-        began = time.perf_counter()
-        np.matmul(left, left, out=out)
-        return 2 * effort.matrix**3 / 1e12 / (time.perf_counter() - began)
+        def sample() -> float:
+            began = time.perf_counter()
+            list(pool.map(lambda out: np.matmul(left, left, out=out), outs))
+            return teraflop / (time.perf_counter() - began)
 
-    return _steady(effort, sample)
+        return _steady(effort, sample)

@@ -129,7 +129,10 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class Chunks(msgspec.Struct, frozen=True, tag="chunks"):
-    """What one step produced, all sequences in one frame."""
+    """What one step, or a few quick ones, produced: all sequences in one frame, at most one chunk of each.
+
+    A job that has used up its allowance says so in a chunk even when it has no text to show.
+    """
 
     chunks: tuple[Chunk, ...]
 

@@ -12,6 +12,7 @@ from core.runtimes.runtime import Runtime, RuntimeFault, open_runtime
 from core.worker.messages import (
     Allow,
     Cancel,
+    Completed,
     Count,
     Counted,
     FaultKind,
@@ -23,6 +24,7 @@ from core.worker.messages import (
     WorkerCommand,
     WorkerReport,
 )
+from core.worker.outbox import Outbox
 from core.worker.wire import Wire
 
 HEARTBEAT_S = 0.5
@@ -35,6 +37,7 @@ class Server:
         self._wire = wire
         self._run_task = run_task
         self._runtime: Runtime | None = None
+        self._outbox = Outbox()
         self._steps = 0
         self._told_at = 0.0
 
@@ -54,13 +57,22 @@ class Server:
         return 0 if self._runtime.can_step else HEARTBEAT_S
 
     def _advance(self, runtime: Runtime) -> None:
-        reports: list[WorkerReport] = []
+        stepped: list[WorkerReport] = []
         if runtime.can_step:
-            reports = runtime.step()
+            stepped = runtime.step()
             self._steps += 1
         now = time.monotonic()
+        reports = self._outbox.put(stepped, now)
+        if not runtime.can_step:
+            reports += self._outbox.flush()
         if not reports and now - self._told_at >= HEARTBEAT_S:
             reports = [Heartbeat(self._steps)]
+        self._tell(reports, now)
+
+    def _tell(self, reports: list[WorkerReport], now: float) -> None:
+        for report in reports:
+            if isinstance(report, Completed | JobFault):
+                self._outbox.forget(report.job_id)
         if reports:
             self._told_at = now
             self._wire.send(*reports)
@@ -78,7 +90,8 @@ class Server:
                     self._runtime.allow(command.job_id, command.allowance)
             case Cancel():
                 if self._runtime is not None:
-                    self._wire.send(*self._runtime.cancel(command.job_id))
+                    now = time.monotonic()
+                    self._tell(self._outbox.put(self._runtime.cancel(command.job_id), now), now)
             case _:
                 self._run_task(command)
 
