@@ -12,7 +12,9 @@ import msgspec
 from core.metamodel.goal import Goal, JobMix, kl_budget
 from core.plan import Choice, Estimate, Plan
 
+NEARLY = 0.02
 _PROMPT_PRICE_SHARE = 0.25
+_MISSES = "; it will miss the response times that fast jobs ask for."
 
 
 class NoPlan(msgspec.Struct, frozen=True):
@@ -24,7 +26,8 @@ class NoPlan(msgspec.Struct, frozen=True):
 def choose(estimates: Sequence[tuple[Plan, Estimate]], *, goal: Goal) -> Choice | NoPlan:
     """The plan with the highest expected reward per hour that keeps the quality, memory, TTFT and TPOT limits.
 
-    Expected reward per hour = price x lower-bound speed for this mix x P(no failure) - watts x tariff.
+    Expected reward per hour = price x lower-bound speed for this mix x P(no failure) - watts x tariff. Among plans
+    within 2 % of the highest, which is less than we can tell apart, the one that loses least quality.
     """
     fitting = [(p, e) for p, e in estimates if e.fits]
     if not fitting:
@@ -33,13 +36,14 @@ def choose(estimates: Sequence[tuple[Plan, Estimate]], *, goal: Goal) -> Choice 
     if not good:
         return NoPlan(f"What fits the free memory would lose more quality than {goal.quality.value} jobs accept.")
     prompt_enough = [(p, e) for p, e in good if is_prompt(p, e, goal=goal)]
-    ranked = sorted((_paid(p, e, goal=goal) for p, e in prompt_enough or good), key=_worth, reverse=True)
-    plan, estimate = ranked[0]
-    runner_up = _runner_up(ranked)
+    ranked = sorted((_paid(p, e, goal=goal) for p, e in prompt_enough or good), key=_reward, reverse=True)
+    nearly = [r for r in ranked if _reward(r) >= _reward(ranked[0]) - NEARLY * abs(_reward(ranked[0]))]
+    best = min(nearly, key=lambda r: (r[1].kl_divergence, -_reward(r), r[0].slots))
+    runner_up = _runner_up(best, ranked)
     return Choice(
-        plan=plan,
-        estimate=estimate,
-        reason=_reason(ranked[0], runner_up, goal=goal, met=bool(prompt_enough)),
+        plan=best[0],
+        estimate=best[1],
+        reason=_reason(best, runner_up, goal=goal) + ("." if prompt_enough else _MISSES),
         runner_up=runner_up[0] if runner_up is not None else None,
         candidates=len(estimates),
     )
@@ -54,10 +58,13 @@ def reward_per_hour(plan: Plan, estimate: Estimate, *, goal: Goal) -> float:
 
 
 def machine_s(plan: Plan, estimate: Estimate, *, mix: JobMix) -> float:
-    """Machine seconds of one typical job at the lower bound: its prompt, and its share of the steps (scheduling.md)."""
+    """Machine seconds of one typical job: its prompt, and its share of the steps at the lower bound (scheduling.md).
+
+    The prompt counts at its estimate: that bound is as wide for every candidate and would decide nothing.
+    """
     busy = max(1.0, min(float(plan.slots), mix.concurrent))
     caution = estimate.decode_low_tokens_per_s / max(estimate.decode_tokens_per_s, 1e-9)
-    prefill_s = mix.prompt_tokens / max(estimate.prefill_tokens_per_s * caution, 1e-9)
+    prefill_s = mix.prompt_tokens / max(estimate.prefill_tokens_per_s, 1e-9)
     return prefill_s + mix.output_tokens * step_s(estimate, busy) / caution / busy
 
 
@@ -80,40 +87,38 @@ def _paid(plan: Plan, estimate: Estimate, *, goal: Goal) -> tuple[Plan, Estimate
     return plan, msgspec.structs.replace(estimate, reward_per_hour=reward_per_hour(plan, estimate, goal=goal))
 
 
-def _worth(entry: tuple[Plan, Estimate]) -> tuple[float, float, int]:
-    """Reward first; at equal reward the better quality, then the fewer slots."""
-    plan, estimate = entry
-    return (estimate.reward_per_hour, -estimate.kl_divergence, -plan.slots)
+def _reward(entry: tuple[Plan, Estimate]) -> float:
+    return entry[1].reward_per_hour
 
 
-def _runner_up(ranked: Sequence[tuple[Plan, Estimate]]) -> tuple[Plan, Estimate] | None:
+def _runner_up(best: tuple[Plan, Estimate], ranked: Sequence[tuple[Plan, Estimate]]) -> tuple[Plan, Estimate] | None:
     """The best plan that differs in what an owner would notice (quantization or device), else simply the next."""
-    first = ranked[0][0]
-    other = [r for r in ranked if (r[0].quantization, r[0].device_id) != (first.quantization, first.device_id)]
-    rest = other or list(ranked[1:])
-    return rest[0] if rest else None
+    rest = [r for r in ranked if r is not best]
+    first = best[0]
+    other = [r for r in rest if (r[0].quantization, r[0].device_id) != (first.quantization, first.device_id)]
+    return next(iter(other or rest), None)
 
 
-def _reason(best: tuple[Plan, Estimate], other: tuple[Plan, Estimate] | None, *, goal: Goal, met: bool) -> str:
+def _reason(best: tuple[Plan, Estimate], other: tuple[Plan, Estimate] | None, *, goal: Goal) -> str:
     plan, estimate = best
-    parts = [
-        f"{plan.quantization} with {_slots(plan)} earns most here: about {estimate.decode_tokens_per_s:.0f} tok/s for"
+    is_close = other is not None and _reward(other) > _reward(best)
+    why = "loses least quality of those that earn most here" if is_close else "earns most here"
+    start = (
+        f"{plan.quantization} with {_slots(plan)} {why}: about {estimate.decode_tokens_per_s:.0f} tok/s for"
         f" one job, at least {estimate.decode_low_tokens_per_s:.0f}, within the {goal.quality.value} quality budget"
-    ]
-    if not met:
-        parts.append(", though it will miss the response times that fast jobs ask for")
-    if other is not None:
-        parts.append(f"; next best is {_against(best, other)}")
-    return "".join(parts) + "."
+    )
+    return start if other is None else f"{start}; next best is {_against(best, other)}"
 
 
 def _against(best: tuple[Plan, Estimate], other: tuple[Plan, Estimate]) -> str:
-    lead = best[1].reward_per_hour / other[1].reward_per_hour - 1 if other[1].reward_per_hour > 0 else None
     name = other[0].quantization
     if name == best[0].quantization:
         name = f"{name} with {_slots(other[0])}"
     speed = f"{name} at about {other[1].decode_tokens_per_s:.0f} tok/s"
-    return speed if lead is None else f"{speed}, expected to earn {100 * max(0.0, 1 - 1 / (1 + lead)):.0f} % less"
+    if _reward(best) <= 0:
+        return speed
+    less = round(100 * (1 - _reward(other) / _reward(best)))
+    return f"{speed}, expected to earn {less} % less" if less > 0 else f"{speed}, expected to earn about the same"
 
 
 def _slots(plan: Plan) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from core.device import Benchmark, Device, Machine
 from core.metamodel import choice as choosing
 from core.metamodel.candidates import candidates
-from core.metamodel.correction import Observation, nearness, offset
+from core.metamodel.correction import Observation, nearness, offset, step_offset
 from core.metamodel.datasheets import find
 from core.metamodel.features import Case, Workload, case, is_of_device, rates
 from core.metamodel.fit import Fit, probability_ok
@@ -114,7 +114,7 @@ class MetaModel:
         found = []
         for c, cold in zip(cases, self._predictor.predict(phase, cases), strict=True):
             near = max((nearness(c, o.case) for o in seen), default=None)
-            speed = cold.tokens_per_s * exp(offset(c, seen, outside=cold.outside))
+            speed = cold.tokens_per_s * exp(_offset(phase, c, cold=cold, seen=seen))
             found.append(Bounded(speed, *bounds(spread, near)))
         return found
 
@@ -133,6 +133,14 @@ class MetaModel:
         if measured is not None:
             return measured
         return step_slope(c, constants_for(c.backend, self._predictor.prior.constants))
+
+
+def _offset(phase: Phase, c: Case, *, cold: Prediction, seen: tuple[Observation, ...]) -> float:
+    match phase:
+        case Phase.DECODE:
+            return step_offset(c, seen, predicted=cold.tokens_per_s, outside=cold.outside)
+        case Phase.PREFILL:
+            return offset(c, seen, outside=cold.outside)
 
 
 def _is_measured(plan: Plan, card: ModelCard, *, machine: Machine, benchmark: Benchmark | None) -> bool:

@@ -99,8 +99,8 @@ class Predictor:
         side = self.side(phase)
         physical = np.array([quantities(c) for c in cases])
         outside = _outside(physical[:, :PHYSICAL], side)
-        residual = loaded[0].predict(np.array([ratios(phase, c) for c in cases]))
-        inside = side.residual_share * residual + side.raw_share * (loaded[1].predict(physical) - bound)
+        residual = loaded[0].predict(np.array([ratios(phase, c) for c in cases]), num_threads=1)
+        inside = side.residual_share * residual + side.raw_share * (loaded[1].predict(physical, num_threads=1) - bound)
         learned = bound + (1 - outside) * inside
         return [Prediction(float(np.exp(v)), float(o)) for v, o in zip(learned, outside, strict=True)]
 

@@ -54,7 +54,7 @@ def test_the_reason_is_one_sentence_with_the_runner_up() -> None:
     assert isinstance(chosen, Choice)
     assert chosen.reason == (
         "Q4_K_M with 4 slots earns most here: about 70 tok/s for one job, at least 49, within the standard quality "
-        "budget; next best is Q8_0 at about 40 tok/s, expected to earn 34 % less."
+        "budget; next best is Q8_0 at about 40 tok/s, expected to earn 36 % less."
     )
 
 
@@ -76,3 +76,10 @@ def test_a_plan_too_slow_for_its_jobs_yields_to_one_that_is_not() -> None:
     chosen = choose(rows, goal=goal)
     assert isinstance(chosen, Choice)
     assert chosen.plan.slots == 1
+
+
+def test_what_earns_the_same_within_two_percent_is_decided_by_quality() -> None:
+    chosen = choose([(plan("Q5_K_M"), estimate(70.0)), (plan("Q4_K_M"), estimate(70.5, kl=0.0313))], goal=GOAL)
+    assert isinstance(chosen, Choice)
+    assert chosen.plan.quantization == "Q5_K_M"
+    assert "about the same" in chosen.reason

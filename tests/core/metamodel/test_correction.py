@@ -1,0 +1,48 @@
+"""The laws of learning from one's own runs: near counts, far counts less, nothing seen changes nothing."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.metamodel.correction import SHRINK, Observation, nearness, offset, step_offset
+from core.metamodel.features import Case
+
+CASE = Case(
+    bandwidth_gbs=500.0, matrix_tflops=50.0, file_bytes=4e9, active_bytes=4e9, parameters=7e9, active_parameters=7e9,
+    layers=32.0, hidden=4096.0, bits=4.6,
+)
+LARGER = msgspec.structs.replace(CASE, active_bytes=8e9, file_bytes=8e9, active_parameters=14e9, parameters=14e9)
+SPEED = st.floats(0.1, 1000)
+
+
+def test_nothing_seen_changes_nothing() -> None:
+    assert offset(CASE, ()) == 0
+    assert step_offset(CASE, (), predicted=10.0, outside=1.0) == 0
+
+
+@given(measured=SPEED, predicted=SPEED)
+def test_the_measured_cell_comes_out_as_measured(measured: float, predicted: float) -> None:
+    change = offset(CASE, (Observation(CASE, measured, predicted),))
+    assert abs(change - log(measured / predicted)) <= 0.03 * abs(log(measured / predicted)) + 1e-9
+
+
+@given(measured=SPEED, predicted=SPEED)
+def test_no_measurement_moves_another_model_by_more_than_its_own_residual(measured: float, predicted: float) -> None:
+    change = offset(LARGER, (Observation(CASE, measured, predicted),))
+    assert abs(change) <= abs(log(measured / predicted)) / (1 + SHRINK * (1 - nearness(LARGER, CASE))) + 1e-9
+
+
+def test_time_between_the_layers_is_the_same_for_each_step() -> None:
+    seen = (Observation(CASE, measured=1000.0, predicted=5000.0),)
+    half = msgspec.structs.replace(CASE, active_bytes=2e9, file_bytes=2e9)
+    speed = 10_000.0 * exp(step_offset(half, seen, predicted=10_000.0, outside=1.0))
+    assert abs(speed - 1 / (1 / 10_000 + 0.0008)) < 1
+
+
+def test_within_the_range_a_factor_is_a_factor() -> None:
+    seen = (Observation(CASE, measured=40.0, predicted=50.0),)
+    assert step_offset(LARGER, seen, predicted=25.0, outside=0.0) == offset(LARGER, seen)
