@@ -20,7 +20,10 @@ def main():
     from installing.home import Home
     from installing.start import start
 
-    return start(Home(Path(os.path.realpath(__file__)).parent.parent), sys.argv[1:])
+    try:
+        return start(Home(Path(os.path.realpath(__file__)).parent.parent), sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -163,12 +165,12 @@ def _pump(
     try:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env=env,
+            text=True, errors="replace", env=env, start_new_session=True,
         )  # fmt: skip
     except OSError as fault:
         return str(fault)
     assert child.stdout is not None
-    deadline = threading.Timer(limit_s, child.kill)
+    deadline = threading.Timer(limit_s, _kill, (child,))
     deadline.daemon = True
     deadline.start()
     tail = ""
@@ -182,4 +184,13 @@ def _pump(
     finally:
         deadline.cancel()
         if child.poll() is None:
-            child.kill()
+            _kill(child)
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """Kill a child with all that it started: a compiler would outlive its pip."""
+    if sys.platform == "win32":
+        child.kill()
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def start(home: Home, words: Sequence[str]) -> int:
     if first == "setup" and set(rest) - {WITH_TORCH}:
         print(USAGE, file=sys.stderr)
         return 2
+    # Asked to end, stop as on Ctrl-C: what was started ends too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         facts = prepare(home, wish, screen=sys.stderr)
     except SetupError as fault:

@@ -84,6 +84,13 @@ def test_a_command_past_its_deadline_is_stopped(tmp_path: Path) -> None:
         run_logged([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", limit_s=0.2)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
+def test_what_a_stopped_command_started_ends_with_it(tmp_path: Path) -> None:
+    grandchild = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    with pytest.raises(StepError):
+        run_logged([sys.executable, "-c", grandchild], tmp_path / "log", limit_s=0.5)
+
+
 def test_a_program_that_is_not_there_is_a_failure_too(tmp_path: Path) -> None:
     with pytest.raises(StepError):
         run_logged([str(tmp_path / "nothing")], tmp_path / "log")
