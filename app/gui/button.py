@@ -5,7 +5,7 @@ Never does anything by itself: whoever makes one connects it.
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QPushButton
 
 from app.gui.fonts import text_font
@@ -22,6 +22,7 @@ class Button(QPushButton):
     def __init__(self, theme: Theme, text: str = "", *, icon: str = "", kind: str = "secondary") -> None:
         super().__init__(text)
         self._theme = theme
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._icon_name = icon
         self._kind = kind
         self.setProperty("kind", kind)

@@ -38,7 +38,7 @@ class Money(msgspec.Struct, frozen=True):
     decimals: int
 
     def text(self, amount: int) -> str:
-        """An amount in whole tokens, rounded down: 3 places from 1 on, else 5, or 6 below a hundredth."""
+        """An amount in whole tokens, rounded down: 3 places from 1 on, else 5, or 6 below a thousandth."""
         places = self._places(abs(amount))
         shown = abs(amount) // 10 ** max(0, self.decimals - places)
         places = min(places, self.decimals)
@@ -60,7 +60,7 @@ class Money(msgspec.Struct, frozen=True):
         unit = 10**self.decimals
         if amount == 0 or amount >= unit:
             return 3
-        return 5 if amount * 100 >= unit else 6
+        return 5 if amount * 1_000 >= unit else 6
 
 
 def money(state: NodeState) -> Money:
@@ -102,7 +102,9 @@ def gigabytes(size: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.6 s, 42 s, 12 min, 4 h 12 min, 3 d 4 h."""
+    """45 ms, 0.6 s, 42 s, 12 min, 4 h 12 min, 3 d 4 h."""
+    if 0 < seconds < 0.095:
+        return f"{max(1.0, seconds * 1000):.0f} ms"
     if seconds < 10:
         return f"{max(0.0, seconds):.1f} s"
     if seconds < MINUTE_S:

@@ -81,6 +81,8 @@ class HeroCard(QFrame):
         self._checks.show_steps(hero.checks)
         self._checks.setVisible(bool(hero.checks))
         for action, button in self._buttons.items():
+            if action not in hero.actions:
+                button.clearFocus()
             button.setVisible(action in hero.actions)
         self.update()
 

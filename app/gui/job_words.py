@@ -25,11 +25,15 @@ from app.gui.figures import (
 )
 from app.gui.served import joined, model_title, quantization
 from app.gui.views import JobDetails, JobRow, Mark, PillView, Step, Tone
-from core.job import Job, JobState, PriorityClass
+from core.job import FinishReason, Job, JobState, PriorityClass
 from core.node_state import NodeState
 
 HURRY_S = 2.0
 FAR_S = 600.0
+ENDINGS = {
+    FinishReason.STOP.value: "The model came to the end of its answer.",
+    FinishReason.LENGTH.value: "The answer reached the most tokens that were asked for.",
+}
 
 
 def job_row(state: NodeState, job: Job, now: Now) -> JobRow:
@@ -178,7 +182,7 @@ def _to_go(job: Job) -> str:
 def _why(job: Job) -> str:
     if job.state is JobState.QUEUED:
         return job.why_here
-    return job.reason if job.state.is_over else ""
+    return ENDINGS.get(job.reason, job.reason) if job.state.is_over else ""
 
 
 def _steps(job: Job, now: Now) -> tuple[Step, ...]:

@@ -1,5 +1,6 @@
 """The throughput chart: a line over an area, the benchmark dashed, and what the pointer is on.
 
+A benchmark far above everything measured is left to the legend, so that it does not flatten the line.
 Never thins its points out: whoever hands them over has done that.
 """
 
@@ -18,6 +19,7 @@ from app.gui.views import Point, Throughput
 TOP, RIGHT, BOTTOM, LEFT = 10, 4, 24, 36
 HEADROOM = 1.05
 GAP_S = 30.0
+FAR_ABOVE = 3.0
 
 
 class LineChart(QWidget):
@@ -60,13 +62,15 @@ class LineChart(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         plot = QRectF(self.rect()).adjusted(LEFT, TOP, -RIGHT, -BOTTOM)
         points = self._shown()
-        highest = max([point.value for point in points] + [self._view.benchmark or 0.0])
-        steps = round_steps(highest * HEADROOM)
+        highest = max([point.value for point in points], default=0.0)
+        benchmark = self._view.benchmark or 0.0
+        has_benchmark = 0 < benchmark <= FAR_ABOVE * highest
+        steps = round_steps(max(highest, benchmark if has_benchmark else 0.0) * HEADROOM)
         self._paint_grid(painter, plot, steps)
         self._paint_times(painter, plot)
         for run in _runs(points):
             self._paint_run(painter, plot, [self._place(point, plot, steps[-1]) for point in run])
-        if self._view.benchmark:
+        if has_benchmark:
             self._paint_benchmark(painter, plot, steps[-1])
         if self._pointer is not None and points:
             self._paint_pointer(painter, plot, points, steps[-1])
@@ -93,11 +97,12 @@ class LineChart(QWidget):
         painter.setFont(text_font(11, 500))
         painter.setPen(self._theme.color("text3"))
         metrics = QFontMetricsF(painter.font())
-        minutes = self._window_s / 60
+        minutes, in_seconds = self._window_s / 60, self._window_s <= 60
         for number in range(6):
             share = number / 5
-            left = minutes * (1 - share)
-            text = "now" if number == 5 else f"{left:g} min ago" if number == 0 else f"{left:g}"
+            left = (self._window_s if in_seconds else minutes) * (1 - share)
+            unit = "s" if in_seconds else "min"
+            text = "now" if number == 5 else f"{left:g} {unit} ago" if number == 0 else f"{left:g}"
             width = metrics.horizontalAdvance(text)
             x = plot.left() + share * plot.width() - width / 2
             x = min(max(x, plot.left()), plot.right() - width)

@@ -269,6 +269,8 @@ def _running(state: NodeState, now: Now) -> Running:
     live, queue = live_by_age(state), waiting(state)
     rows = tuple(job_row(state, job, now) for job in live[:RUNNING_ROWS])
     title, text, icon = _running_empty(state, now)
+    if queue:
+        title, text = "Starting the next job", _queue_words(state, live, queue)
     return Running("Running now", rows, _queue_words(state, live, queue), title, text, icon)
 
 

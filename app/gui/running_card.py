@@ -106,8 +106,7 @@ class RunningCard(Card):
         self._footer.show_text(view.footer)
         self._footer_icon.setVisible(bool(view.footer))
         self._empty.show_words(view.empty_title, view.empty_text, view.empty_icon)
-        has_work = bool(view.rows or view.footer)
-        self._stack.setCurrentWidget(self._filled if has_work else self._empty)
+        self._stack.setCurrentWidget(self._filled if view.rows else self._empty)
 
     def _lay_out(self) -> None:
         head = QHBoxLayout()

@@ -75,14 +75,11 @@ def is_processor(state: NodeState) -> bool:
 
 
 def full_speed(state: NodeState) -> float | None:
-    """The measured tokens per second to compare with: all slots of the plan where measured, else one job alone."""
+    """The measured tokens per second of the served model to compare with: the most that the plan's slots allow."""
     choice, benchmark = state.choice, state.benchmark
     if choice is None:
         return None
-    if benchmark is not None and (benchmark.model, benchmark.quantization) == (
-        choice.plan.model,
-        choice.plan.quantization,
-    ):
+    if benchmark is not None and benchmark.model == choice.plan.model:
         speeds = [v for batch, v in benchmark.decode_by_batch.items() if batch <= choice.plan.slots]
         return max([benchmark.decode_tokens_per_s, *speeds])
     return choice.measured_decode_tokens_per_s or None

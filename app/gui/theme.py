@@ -110,6 +110,11 @@ class Theme(QObject):
 
     def icon(self, name: str, color: QColor, *, size: int = 18, gap: int = 0) -> QIcon:
         """A shipped icon for a button, sharp on every screen; gap is clear room at its right, in pixels."""
+        icon = QIcon(self._pixmap(name, color, size=size, gap=gap))
+        icon.addPixmap(self._pixmap(name, self.color("text3"), size=size, gap=gap), QIcon.Mode.Disabled)
+        return icon
+
+    def _pixmap(self, name: str, color: QColor, *, size: int, gap: int) -> QPixmap:
         ratio = QGuiApplication.primaryScreen().devicePixelRatio() if QGuiApplication.primaryScreen() else 1.0
         pixmap = QPixmap(int((size + gap) * ratio), int(size * ratio))
         pixmap.setDevicePixelRatio(ratio)
@@ -117,7 +122,7 @@ class Theme(QObject):
         painter = QPainter(pixmap)
         self.paint_icon(painter, name, QRectF(0, 0, size, size), color)
         painter.end()
-        return QIcon(pixmap)
+        return pixmap
 
     def _drawing(self, name: str) -> bytes:
         """Lucide draws with 2 px lines on a 24 px grid; at our sizes 1.75 looks right beside Inter."""

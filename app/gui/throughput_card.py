@@ -47,6 +47,7 @@ class ThroughputCard(Card):
         self._legend = Label(font=text_font(12), tone="text2", is_elided=True)
         self._windows = Segmented(theme, [name for name, _ in WINDOWS], len(WINDOWS) - 1)
         self._windows.chosen.connect(self._look_back)
+        self._is_chosen = False
         self._chart = LineChart(theme)
         self._empty = Empty(theme, "activity")
         head = QHBoxLayout()
@@ -69,8 +70,20 @@ class ThroughputCard(Card):
         self._stack.setCurrentWidget(self._chart if has_points else self._empty)
         self._dash.setVisible(has_points and view.benchmark is not None)
         self._legend.show_text(view.benchmark_text if has_points else "")
+        if not self._is_chosen:
+            self._follow(view)
         self._empty.show_words(view.empty_title, view.empty_text, "activity")
         self._chart.show_throughput(view)
 
+    def _follow(self, view: Throughput) -> None:
+        """Until the owner chooses, the shortest window that holds all there is."""
+        span = view.now - view.points[0].at if view.points else 0.0
+        index = next((i for i, (_, window_s) in enumerate(WINDOWS) if span <= window_s), len(WINDOWS) - 1)
+        self._windows.blockSignals(True)
+        self._windows.choose(index)
+        self._windows.blockSignals(False)
+        self._chart.show_window(WINDOWS[index][1])
+
     def _look_back(self, index: int) -> None:
+        self._is_chosen = True
         self._chart.show_window(WINDOWS[index][1])

@@ -6,7 +6,7 @@ Only shows.
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
 from app.gui.card import Card
@@ -18,17 +18,21 @@ from app.gui.views import Tile
 
 HEIGHT = 96
 LEAST_WIDTH = 160
-LINE_WIDTH = 224
+SIDE = 16
+FIGURE = 26
+LINE_WIDTH = 78
+LEAST_LINE = 44
+WITH_LINE = 224
 
 
 class TileCard(Card):
     """96 high."""
 
     def __init__(self, theme: Theme) -> None:
-        super().__init__(margins=(16, 11, 16, 11), spacing=2)
+        super().__init__(margins=(SIDE, 11, SIDE, 11), spacing=2)
         self._icon = IconView(theme, "circle", size=15)
         self._label = Label(font=text_font(12, 500), tone="text2", is_elided=True)
-        self._value = Label(font=display_font(26))
+        self._value = Label(font=display_font(FIGURE))
         self._unit = Label(font=text_font(12, 500), tone="text3")
         self._note = Label(font=text_font(12), tone="text2", is_elided=True)
         self._line = Sparkline(theme)
@@ -37,9 +41,9 @@ class TileCard(Card):
         self._lay_out()
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
-        """The sparkline goes first when there is no room."""
+        """The sparkline gives way to the figure."""
         super().resizeEvent(event)
-        self._show_line()
+        self._fit()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """All tiles of a row are equally wide."""
@@ -64,10 +68,22 @@ class TileCard(Card):
         self._note.show_text(tile.note, tone)
         self._line.show_points(tile.points)
         self._has_line = len(tile.points) > 1
-        self._show_line()
+        self._fit()
 
-    def _show_line(self) -> None:
-        self._line.setVisible(self._has_line and self.width() >= LINE_WIDTH)
+    def _fit(self) -> None:
+        """The figure always has room: first the sparkline gets narrower and goes, then the unit, then it shrinks."""
+        room = self.width() - 2 * SIDE
+        for size, has_unit in ((FIGURE, True), (FIGURE, False), (20, False), (16, False)):
+            font = display_font(size)
+            unit = self._unit.fontMetrics().horizontalAdvance(self._unit.whole) + 8 if has_unit else 0
+            figure = QFontMetrics(font).horizontalAdvance(self._value.whole) + unit
+            if figure <= room:
+                break
+        self._value.setFont(font)
+        self._unit.setVisible(has_unit)
+        spare = min(LINE_WIDTH, room - figure - 10)
+        self._line.setFixedWidth(max(LEAST_LINE, spare))
+        self._line.setVisible(self._has_line and spare >= LEAST_LINE and self.width() >= WITH_LINE)
 
     def _lay_out(self) -> None:
         head = QHBoxLayout()
