@@ -213,7 +213,7 @@ def _quantile(ordered: Sequence[tuple[float, float]], share: float) -> float:
         passed += weight
         if passed >= target:
             return round(value, 4)
-    return round(ordered[-1][0], 4)
+    return round(ordered[-1][0], 4) if ordered else 0.0
 
 
 def _folds(figures: Sequence[Figure]) -> list[set[str]]:
