@@ -12,6 +12,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -28,6 +29,7 @@ PART = ".part"
 MAGIC = b"GGUF"
 PIECE_BYTES = 8 << 20
 INSPECT_S = 120.0
+LINK_FROM_BYTES = 1 << 30
 QUANTIZE_START_S = 600.0
 QUANTIZE_BYTES_PER_S = 500_000
 SPACE_MARGIN = 1.1
@@ -79,7 +81,7 @@ class ModelStore:
         return self._folder / variant.path
 
     async def add(self, path: Path, *, name: str | None = None, on_progress: Tell | None = None) -> ModelCard:
-        """Take in a GGUF (a hard link where that works, else a copy). The same file twice adds nothing.
+        """Take in a GGUF (copied; hard-linked when it is large and that works). The same file twice adds nothing.
 
         Raises BadModelFile, NoSpace or ModelStoreError.
         """
@@ -93,9 +95,9 @@ class ModelStore:
             known = next((card for card in self._cards.values() if card.source_sha256 == sha256), None)
             if known is not None:
                 return known
-            model = self._free_name(name, read.title, sha256)
+            model = self._free_name(name, title=read.title, sha256=sha256)
             relative = f"{model}/{read.source_quantization}.gguf"
-            await _in_thread(_take_in, path, self._folder / relative, tell)
+            await trio.to_thread.run_sync(partial(_take_in, path, self._folder / relative, tell=tell))
             variant = ModelVariant(read.source_quantization, path.stat().st_size, sha256, relative)
             card = msgspec.structs.replace(read, model=model, source_sha256=sha256, variants=(variant,))
             await trio.to_thread.run_sync(self._put, card)
@@ -165,7 +167,7 @@ class ModelStore:
                 self._put(msgspec.structs.replace(card, variants=there))
         self._is_clean = True
 
-    def _free_name(self, wanted: str | None, title: str, sha256: str) -> str:
+    def _free_name(self, wanted: str | None, *, title: str, sha256: str) -> str:
         name = slug(wanted or title) or f"model-{sha256[:8]}"
         if name not in self._cards:
             return name
@@ -271,21 +273,15 @@ def _hash_in_thread(path: Path, tell: Tell) -> str:
     return digest.hexdigest()
 
 
-async def _in_thread(work: Callable[[Path, Path, Tell], None], source: Path, target: Path, tell: Tell) -> None:
-    await trio.to_thread.run_sync(work, source, target, tell)
-
-
-def _take_in(source: Path, target: Path, tell: Tell) -> None:
-    """Link or copy a file into the store."""
+def _take_in(source: Path, target: Path, *, tell: Tell) -> None:
+    """Copy a file into the store; a large one is linked where that works."""
     part = target.with_name(target.name + PART)
     target.parent.mkdir(parents=True, exist_ok=True)
     part.unlink(missing_ok=True)
     try:
-        try:
-            os.link(source.resolve(), part)
-        except OSError:
+        if not _link(source, part):
             _require_space(target.parent, source.stat().st_size)
-            _copy(source, part, tell)
+            _copy(source, part, tell=tell)
         _put_in_place(part, target)
     except OSError as error:
         raise ModelStoreError(f"{source.name} cannot be copied into the store: {error.strerror}.") from error
@@ -293,7 +289,18 @@ def _take_in(source: Path, target: Path, tell: Tell) -> None:
         part.unlink(missing_ok=True)
 
 
-def _copy(source: Path, part: Path, tell: Tell) -> None:
+def _link(source: Path, part: Path) -> bool:
+    """A link saves a large file's space and time; a small one is copied, so that nobody's later edit reaches ours."""
+    if source.stat().st_size < LINK_FROM_BYTES:
+        return False
+    try:
+        os.link(source.resolve(), part)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(source: Path, part: Path, *, tell: Tell) -> None:
     total = max(1, source.stat().st_size)
     done = 0
     with source.open("rb") as reader, part.open("wb") as writer:

@@ -61,5 +61,6 @@ def _refuse(message: str) -> None:
     raise TemplateRefused(str(message))
 
 
-def _to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def _to_json(value: Any, indent: int | None = None, **_options: object) -> str:
+    """As transformers' templates expect it: plain JSON, not Jinja's own escaped for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -28,7 +28,7 @@ class LlamaLog:
         self._on_line = on_line
         self._level = _DEBUG
         # ctypes callbacks must outlive every call that C makes to them
-        self._callback = C.llama_log_callback(self._take)
+        self._callback = C.llama_log_callback(lambda level, text, _user: self._take(level, text))
         C.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class LlamaLog:
         """The last error in llama.cpp's own words, or nothing."""
         return self.errors[-1] if self.errors else ""
 
-    def _take(self, level: int, text: bytes, _user: object) -> None:
+    def _take(self, level: int, text: bytes) -> None:
         line = text.decode("utf-8", "replace")
         self._level = self._level if level == _CONTINUED else level
         if self._level > _DEBUG:

@@ -122,7 +122,7 @@ class LlamaRuntime:
         sequence = self._batch.get(job_id)
         if sequence is None:
             return []
-        return [self._fail(sequence, FaultKind.CANCELLED, "The job was cancelled.")]
+        return [self._fail(sequence, kind=FaultKind.CANCELLED, message="The job was cancelled.")]
 
     @property
     def has_jobs(self) -> bool:
@@ -209,13 +209,13 @@ class LlamaRuntime:
         self._drop(sequence)
         return Completed(sequence.job_id, reason, _usage(sequence), timing)
 
-    def _fail(self, sequence: Sequence, kind: FaultKind, message: str) -> JobFault:
+    def _fail(self, sequence: Sequence, *, kind: FaultKind, message: str) -> JobFault:
         self._drop(sequence)
         return JobFault(sequence.job_id, kind, message, _usage(sequence))
 
     def _fail_all(self, fault: RuntimeFault) -> list[WorkerReport]:
         running = list(self._batch.running)
-        reports: list[WorkerReport] = [self._fail(s, fault.kind, fault.message) for s in running]
+        reports: list[WorkerReport] = [self._fail(s, kind=fault.kind, message=fault.message) for s in running]
         self._loaded_context().clear()
         return reports
 

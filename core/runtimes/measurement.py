@@ -68,7 +68,7 @@ def measure(command: RunBenchmark, tell: Tell) -> Benchmark:
         decode = {}
         for number, batch in enumerate(BATCHES):
             tell(0.45 + 0.18 * number, f"Generating, {batch} at a time" if batch > 1 else "Generating")
-            decode[batch] = _steady(effort, _decoder(context, batch, effort))
+            decode[batch] = _steady(effort, _decoder(context, batch, effort=effort))
     tell(1.0, "Done")
     return Benchmark(
         at=time.time(),
@@ -136,7 +136,7 @@ def _prefill_rate(context: LlamaContext) -> float:
     return PREFILL_TOKENS / (time.perf_counter() - began)
 
 
-def _decoder(context: LlamaContext, batch: int, effort: Effort) -> Callable[[], float]:
+def _decoder(context: LlamaContext, batch: int, *, effort: Effort) -> Callable[[], float]:
     """Samples of tokens per second over the whole batch, drawing included, each about sample_s long."""
     slots = list(range(batch))
     state = {"position": 0, "steps": 4}

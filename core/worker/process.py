@@ -216,18 +216,23 @@ async def run_once(
     with trio.move_on_after(deadline_s):
         async with open_worker(log=log, limits=Limits(hang_s=deadline_s)) as worker:
             await worker.send(command)
-            async for report in worker.reports:
-                match report:
-                    case w.Progress():
-                        if on_progress is not None:
-                            on_progress(report.fraction, report.text)
-                    case w.Heartbeat():
-                        pass
-                    case WorkerDied():
-                        return w.Fault(w.FaultKind.INTERNAL, f"The worker died: {report.reason}.")
-                    case _:
-                        return report
+            return await _result(worker, on_progress)
     return w.Fault(w.FaultKind.INTERNAL, f"The worker did not finish within {deadline_s:.0f} s.")
+
+
+async def _result(worker: WorkerProcess, on_progress: Callable[[float, str], None] | None) -> w.WorkerReport:
+    while True:
+        report = await worker.next_report()
+        match report:
+            case w.Progress(fraction=fraction, text=text):
+                if on_progress is not None:
+                    on_progress(fraction, text)
+            case w.Heartbeat():
+                continue
+            case WorkerDied(reason=reason):
+                return w.Fault(w.FaultKind.INTERNAL, f"The worker died: {reason}.")
+            case _:
+                return report
 
 
 def child_command() -> tuple[str, ...]:
