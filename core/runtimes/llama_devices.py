@@ -17,12 +17,14 @@ from core.device import Device, DeviceKind
 _KINDS = {0: DeviceKind.CPU, 1: DeviceKind.GPU, 2: DeviceKind.INTEGRATED_GPU}
 
 
-class _Caps(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_bool) for name in ("is_async", "host_buffer", "from_host", "events")]
+class Caps(ctypes.Structure):
+    """struct ggml_backend_dev_caps of ggml-backend.h."""
+
+    _fields_ = [(name, ctypes.c_bool) for name in ("is_async", "host_buffer", "from_host", "events", "mmap")]
 
 
-class _Props(ctypes.Structure):
-    """struct ggml_backend_dev_props of ggml-backend.h."""
+class Props(ctypes.Structure):
+    """struct ggml_backend_dev_props of ggml-backend.h, with room for what a later one may add."""
 
     _fields_ = [
         ("name", ctypes.c_char_p),
@@ -31,7 +33,7 @@ class _Props(ctypes.Structure):
         ("memory_total", ctypes.c_size_t),
         ("type", ctypes.c_int),
         ("device_id", ctypes.c_char_p),
-        ("caps", _Caps),
+        ("caps", Caps),
         ("spare", ctypes.c_char * 64),
     ]
 
@@ -49,10 +51,10 @@ def list_devices() -> tuple[Device, ...]:
         registry.ggml_backend_load_all_from_path(str(_base_path).encode())
     registry.ggml_backend_dev_get.restype = ctypes.c_void_p
     registry.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    backends.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Props)]
+    backends.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.POINTER(Props)]
     devices = []
     for index in range(registry.ggml_backend_dev_count()):
-        props = _Props()
+        props = Props()
         backends.ggml_backend_dev_get_props(registry.ggml_backend_dev_get(index), ctypes.byref(props))
         if props.type in _KINDS:
             devices.append(_device(props))
@@ -60,7 +62,7 @@ def list_devices() -> tuple[Device, ...]:
     return tuple(sorted(devices, key=lambda d: (order.index(d.kind), -d.memory_bytes)))
 
 
-def _device(props: _Props) -> Device:
+def _device(props: Props) -> Device:
     name = (props.name or b"").decode("utf-8", "replace")
     kind = _KINDS[props.type]
     memory = psutil.virtual_memory()

@@ -17,6 +17,7 @@ from core.runtimes.llama_context import LlamaContext
 from core.runtimes.llama_log import LlamaLog
 from core.runtimes.llama_model import LlamaModel
 from core.runtimes.llama_sampler import SamplerChain, open_sampler
+from core.runtimes.request_limits import prompt_refusal, sampling_refusal
 from core.runtimes.runtime import RuntimeFault
 from core.runtimes.text_stream import TextStream
 from core.worker.messages import (
@@ -94,19 +95,21 @@ class LlamaRuntime:
 
     def count(self, messages: tuple[ChatMessage, ...]) -> int:
         """Prompt tokens of these messages. Raises RuntimeFault."""
+        refusal = prompt_refusal(messages, self._slot_context)
+        if refusal:
+            raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
         return len(self._loaded_model().prompt(messages))
 
     def add(self, job: Generate) -> None:
         """Take a job. Raises RuntimeFault (BAD_REQUEST) when it can never run here."""
-        prompt = self._loaded_model().prompt(job.messages)
-        room = self._slot_context - len(prompt)
-        refusal = _refusal(len(prompt), room)
-        if job.job_id in self._batch:
-            refusal = "This job is already here."
-        elif len(self._batch) >= MAX_WAITING:
-            refusal = "This worker has too many jobs waiting."
+        refusal = self._refusal(job)
         if refusal:
             raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
+        prompt = self._loaded_model().prompt(job.messages)
+        room = self._slot_context - len(prompt)
+        if room < 1 or not prompt:
+            sentence = f"The prompt has {len(prompt)} tokens; this worker reads 1 to {self._slot_context - 1}."
+            raise RuntimeFault(FaultKind.BAD_REQUEST, sentence)
         limit = min(max(1, job.sampling.max_tokens), room)
         self._voices[job.job_id] = _Voice(job.sampling, time.perf_counter())
         self._batch.add(Sequence(job.job_id, prompt, limit=limit, allowance=job.allowance))
@@ -151,6 +154,13 @@ class LlamaRuntime:
         for row in rows:
             row.sequence.fed += row.count
         return reports + self._draw(context, drawing)
+
+    def _refusal(self, job: Generate) -> str:
+        if job.job_id in self._batch:
+            return "This job is already here."
+        if len(self._batch) >= MAX_WAITING:
+            return "This worker has too many jobs waiting."
+        return sampling_refusal(job.sampling) or prompt_refusal(job.messages, self._slot_context)
 
     def _seat(self) -> list[WorkerReport]:
         seated = self._batch.seat()
@@ -263,14 +273,6 @@ def _fill(context: LlamaContext, rows: list[Rows]) -> list[tuple[Sequence, int]]
 def _argmax(context: LlamaContext, outputs: int) -> list[int]:
     picked: list[int] = np.argmax(context.logits(outputs), axis=1).tolist()
     return picked
-
-
-def _refusal(prompt_tokens: int, room: int) -> str:
-    if prompt_tokens == 0:
-        return "The prompt is empty."
-    if room < 1:
-        return f"The prompt has {prompt_tokens} tokens; this worker reads at most {prompt_tokens + room - 1}."
-    return ""
 
 
 def _usage(sequence: Sequence) -> Usage:
