@@ -12,9 +12,11 @@ from typing import Any
 import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, YAMUX_HEADER_FORMAT, Yamux
 
 from p2p.libp2p_adapter.limits import (
+    ABANDON_S,
     MAX_UNREAD_CONNECTION_BYTES,
     OPEN_STREAM_S,
     PING_EVERY_S,
@@ -23,6 +25,16 @@ from p2p.libp2p_adapter.limits import (
 )
 
 log = logging.getLogger(__name__)
+
+
+class Muxers(MuxerMultistream):  # type: ignore[misc]
+    """Agrees on Yamux and makes ours. Stock: negotiates among the classes it was given, then always makes its own."""
+
+    async def new_conn(self, conn: Any, peer_id: Any) -> Muxer:
+        """A muxed connection over this secured one."""
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        muxed: Muxer = self._annotate_connection(Muxer(conn, peer_id), conn, protocol)
+        return muxed
 
 
 class Muxer(Yamux):  # type: ignore[misc]
@@ -34,7 +46,7 @@ class Muxer(Yamux):  # type: ignore[misc]
             await super().start()
         except Exception as error:  # noqa: BLE001  one connection's fault ends one connection
             log.info("a connection failed: %s", type(error).__name__)
-            await self._cleanup_on_error()
+            await self._abandon()
 
     async def open_stream(self) -> Any:
         """A new stream. Stock: waits for ever when 256 are open, and loses a slot when cancelled while opening."""
@@ -49,7 +61,7 @@ class Muxer(Yamux):  # type: ignore[misc]
         with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_S):
             await super()._write_frame(data)
             return
-        await self._cleanup_on_error()
+        await self._abandon()
         raise ConnectionClosedError("the peer takes no bytes", transport="yamux")
 
     async def _read_data_body(self, length: int) -> bytes:
@@ -57,7 +69,7 @@ class Muxer(Yamux):  # type: ignore[misc]
         unread = sum(len(buffer) for buffer in self.stream_buffers.values())
         if unread + length > MAX_UNREAD_CONNECTION_BYTES:
             log.info("a peer sent more than anyone reads; its connection is closed")
-            await self._cleanup_on_error()
+            await self._abandon()
             raise trio.BrokenResourceError
         return bytes(await super()._read_data_body(length))
 
@@ -69,8 +81,13 @@ class Muxer(Yamux):  # type: ignore[misc]
                 return
             if not await self._is_answered():
                 log.info("a peer answers no pings; its connection is closed")
-                await self._cleanup_on_error()
+                await self._abandon()
                 return
+
+    async def _abandon(self) -> None:
+        """End the connection. Shielded: closing it cancels the very tasks that close it, and would leave a zombie."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + ABANDON_S):
+            await self._cleanup_on_error()
 
     async def _is_answered(self) -> bool:
         self._ping_id += 1

@@ -14,6 +14,7 @@ import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.host.basic_host import BasicHost
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm, _NegativePeerCache
@@ -26,13 +27,14 @@ from libp2p.transport.upgrader import TransportUpgrader
 
 from p2p.libp2p_adapter.limits import (
     DIAL_S,
+    LEAVE_S,
     MAX_STREAMS_A_PEER,
     OPEN_STREAM_S,
     UPGRADE_S,
     ConnectionLimits,
     InboundCount,
 )
-from p2p.libp2p_adapter.muxer import Muxer
+from p2p.libp2p_adapter.muxer import Muxer, Muxers
 from p2p.libp2p_adapter.tcp import Tcp
 
 NEGATIVE_CACHE_S = 2.0
@@ -43,10 +45,14 @@ log = logging.getLogger(__name__)
 class Network(Swarm):  # type: ignore[misc]
     """The connections of one host."""
 
-    def __init__(self, *parts: Any, limits: ConnectionLimits, on_change: Callable[[], None], **options: Any) -> None:
-        super().__init__(*parts, **options)
+    def __init__(
+        self, *parts: Any, tcp: Tcp, limits: ConnectionLimits, on_change: Callable[[], None], **options: Any
+    ) -> None:
+        super().__init__(*parts, [tcp], **options)
+        self._tcp = tcp
         self._inbound = InboundCount(limits)
         self._on_change = on_change
+        self.auto_connector = NoAutoConnector(self)
         self._negative_peer_cache = _NegativePeerCache(ttl=NEGATIVE_CACHE_S)
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Any) -> None:
@@ -80,6 +86,32 @@ class Network(Swarm):  # type: ignore[misc]
         """Forget a connection, and say that something changed."""
         super().remove_conn(swarm_conn)
         self._on_change()
+
+
+    def close_sockets(self) -> None:
+        """Close every socket at once. Stock leaves them open when it is cancelled: a taken port, and zombies."""
+        self._tcp.close_all()
+
+    async def take_leave(self) -> None:
+        """Say goodbye to every peer. Bounded, and not cancelled."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S):
+            async with trio.open_nursery() as nursery:
+                for connection in self.get_connections():
+                    nursery.start_soon(_closed, connection)
+
+
+async def _closed(connection: Any) -> None:
+    try:
+        await connection.close()
+    except Exception as error:  # noqa: BLE001  it is closed again below us, whatever happened here
+        log.debug("a connection did not close politely: %s", type(error).__name__)
+
+
+class NoAutoConnector(AutoConnector):  # type: ignore[misc]
+    """Stock dials every peer it ever heard of, up to the middle of the watermarks. We dial whom we need."""
+
+    async def maybe_connect(self) -> None:
+        """Nobody is dialled unasked."""
 
 
 class Host(BasicHost):  # type: ignore[misc]
@@ -119,13 +151,15 @@ def build_host(seed: bytes, *, limits: ConnectionLimits, on_change: Callable[[],
     keys = create_new_key_pair(seed)
     peer_id = ID.from_pubkey(keys.public_key)
     noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+    upgrader = TransportUpgrader({NOISE: noise}, {}, negotiate_timeout=int(UPGRADE_S))
+    upgrader.muxer_multistream = Muxers({YAMUX: Muxer}, int(UPGRADE_S))
     store = PeerStore()
     store.add_key_pair(peer_id, keys)
     network = Network(
         peer_id,
         store,
-        TransportUpgrader({NOISE: noise}, {YAMUX: Muxer}, negotiate_timeout=int(UPGRADE_S)),
-        [Tcp()],
+        upgrader,
+        tcp=Tcp(),
         limits=limits,
         on_change=on_change,
         retry_config=RetryConfig(max_retries=0),
@@ -135,7 +169,7 @@ def build_host(seed: bytes, *, limits: ConnectionLimits, on_change: Callable[[],
 
 
 def _config(limits: ConnectionLimits) -> ConnectionConfig:
-    """Watermarks of 0 keep the auto-connector from dialling; one connection a peer makes a dial end at once."""
+    """One connection a peer makes a dial end at once; stock takes 250 ms for each."""
     return ConnectionConfig(
         max_connections=limits.total,
         min_connections=0,

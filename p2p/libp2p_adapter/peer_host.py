@@ -66,9 +66,15 @@ class PeerHost:
                 async with self._dht.running(), trio.open_nursery() as nursery:
                     self._nursery = nursery
                     task_status.started()
-                    await trio.sleep_forever()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        self._nursery = None
+                        await self._host.get_network().take_leave()
         except* PortInUse as group:
             raise _first(group) from None
+        finally:
+            self._host.get_network().close_sockets()
 
     def addresses(self) -> tuple[str, ...]:
         """Where we listen, each with our peer id."""

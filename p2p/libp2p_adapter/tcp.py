@@ -11,6 +11,7 @@ import logging
 import socket
 import sys
 from typing import Any
+from weakref import WeakSet
 
 import trio
 from libp2p.abc import IListener
@@ -42,23 +43,34 @@ class WholeWrites(TrioTCPStream):  # type: ignore[misc]
 
 
 class Tcp(TCP):  # type: ignore[misc]
-    """libp2p's TCP transport with our listener and our sockets."""
+    """libp2p's TCP transport with our listener and our sockets, all of which it can close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: WeakSet[trio.SocketStream | trio.SocketListener] = WeakSet()
 
     async def _dial_resolved(self, maddr: Multiaddr, source: tuple[str, int] | None = None) -> RawConnection:
         raw = await super()._dial_resolved(maddr, source)
+        self._open.add(raw.stream.stream)
         raw.stream = _hardened(raw.stream.stream)
         return raw
 
     def create_listener(self, handler_function: Any) -> Listener:
         """A listener that calls handler_function with each newcomer's stream."""
-        return Listener(handler_function)
+        return Listener(handler_function, self._open)
+
+    def close_all(self) -> None:
+        """Close every socket, at once."""
+        for opened in tuple(self._open):
+            opened.socket.close()
 
 
 class Listener(IListener):  # type: ignore[misc]
     """One listening socket, owned alone. The swarm sets background_nursery before it calls listen."""
 
-    def __init__(self, accept: Any) -> None:
+    def __init__(self, accept: Any, opened: WeakSet[trio.SocketStream | trio.SocketListener]) -> None:
         self._accept = accept
+        self._open = opened
         self._sockets: list[trio.SocketListener] = []
         self._scope = trio.CancelScope()
         self.background_nursery: trio.Nursery | None = None
@@ -74,6 +86,7 @@ class Listener(IListener):  # type: ignore[misc]
             if error.errno == errno.EADDRINUSE:
                 raise PortInUse(port) from error
             raise
+        self._open.update(self._sockets)
         await self.background_nursery.start(self._serve)
 
     def get_addrs(self) -> tuple[Multiaddr, ...]:
@@ -92,6 +105,7 @@ class Listener(IListener):  # type: ignore[misc]
             await trio.serve_listeners(self._greet, self._sockets, task_status=task_status)
 
     async def _greet(self, stream: trio.SocketStream) -> None:
+        self._open.add(stream)
         try:
             await self._accept(_hardened(stream))
         except Exception as error:  # noqa: BLE001  a newcomer's fault must not end the listener
