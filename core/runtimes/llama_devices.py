@@ -62,6 +62,12 @@ def list_devices() -> tuple[Device, ...]:
     return tuple(sorted(devices, key=lambda d: (order.index(d.kind), -d.memory_bytes)))
 
 
+def free_bytes(device_id: str) -> int:
+    """Free memory of this device, or of the host when it is none of ours."""
+    devices = {device.device_id: device for device in list_devices()}
+    return devices[device_id].free_bytes if device_id in devices else psutil.virtual_memory().available
+
+
 def _device(props: Props) -> Device:
     name = (props.name or b"").decode("utf-8", "replace")
     kind = _KINDS[props.type]

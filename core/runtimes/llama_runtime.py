@@ -14,11 +14,12 @@ from core.job import ChatMessage, FinishReason, JobId, Sampling, Timing, Usage
 from core.plan import Plan
 from core.runtimes.batch import Batch, Rows, Sequence
 from core.runtimes.llama_context import LlamaContext
+from core.runtimes.llama_devices import free_bytes
 from core.runtimes.llama_log import LlamaLog
 from core.runtimes.llama_model import LlamaModel
 from core.runtimes.llama_sampler import SamplerChain, open_sampler
 from core.runtimes.request_limits import prompt_refusal, sampling_refusal
-from core.runtimes.runtime import RuntimeFault
+from core.runtimes.runtime import OutOfMemory, RuntimeFault
 from core.runtimes.text_stream import TextStream
 from core.worker.messages import (
     Chunk,
@@ -66,10 +67,13 @@ class LlamaRuntime:
         began = time.perf_counter()
         self.unload()
         log = self._log = LlamaLog()
-        self._model = LlamaModel(path, log=log, plan=plan, on_progress=self._on_progress)
         try:
+            self._model = LlamaModel(path, log=log, plan=plan, on_progress=self._on_progress)
             self._context = LlamaContext(self._model, plan, log=log)
             self._warm_up(self._context)
+        except OutOfMemory as fault:
+            self.unload()
+            raise OutOfMemory(fault.message, free_bytes=free_bytes(plan.device_id)) from fault
         except RuntimeFault:
             self.unload()
             raise

@@ -48,6 +48,7 @@ def _serve(wire: Wire) -> None:
             wire.send(Fault(fault.kind, fault.message))
         except MemoryError:
             wire.send(Fault(FaultKind.OUT_OF_MEMORY, "The worker has used up its share of memory.", free_bytes()))
+            sys.exit(EXIT_BROKEN)
 
 
 if __name__ == "__main__":
