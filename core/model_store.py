@@ -222,9 +222,10 @@ async def _inspect(path: Path) -> ModelCard:
         case Inspected(card=card):
             return card
         case Fault(kind=FaultKind.BAD_FILE, message=message):
-            raise BadModelFile(f"{path.name} is damaged or incomplete. {message}")
+            reason = message.rpartition("cannot be opened: ")[2]
+            raise BadModelFile(f"{path.name} is damaged, incomplete or no language model: {reason}")
         case Fault(message=message):
-            raise BadModelFile(f"{path.name} cannot be opened safely. {message}")
+            raise BadModelFile(f"{path.name} cannot be opened safely: {message}")
         case _:
             raise ModelStoreError(f"{path.name} was answered by {type(report).__name__}.")
 

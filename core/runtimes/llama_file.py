@@ -55,7 +55,7 @@ def inspect_file(command: Inspect) -> ModelCard:
     """The card that the file's header makes; hash and variants empty. Raises RuntimeFault (BAD_FILE)."""
     with closing(LlamaLog()) as log, closing(LlamaModel(command.path, log=log)) as model:
         if not C.llama_model_has_decoder(model.handle) or model.vocabulary == 0:
-            raise RuntimeFault(FaultKind.BAD_FILE, "The model file is no model that generates text.")
+            raise RuntimeFault(FaultKind.BAD_FILE, "The model file cannot be opened: it does not generate text.")
         return _card(model, Path(command.path).stem)
 
 
@@ -96,7 +96,9 @@ def _check_whole(target: Path) -> None:
 def _quantize_fault(target: Path, said: str) -> RuntimeFault:
     if _is_full(target):
         return RuntimeFault(FaultKind.NO_SPACE, "There is no space left to write the quantized model.")
-    reason = said.rpartition("failed to quantize: ")[2] or "no reason given"
+    reason = said.rpartition("failed to quantize: ")[2].rstrip(".!") or "no reason given"
+    if "imatrix" in reason:
+        reason = "this quantization needs an importance matrix, which Starling does not make"
     return RuntimeFault(FaultKind.INTERNAL, f"The model could not be quantized: {reason}.")
 
 

@@ -6,6 +6,7 @@ The file may be hostile: open it first in a child that may die of it. Never deco
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Sequence
 
 import llama_cpp.llama_cpp as C  # noqa: N812
@@ -21,6 +22,7 @@ from core.worker.messages import FaultKind
 MAX_PIECE_BYTES = 4096
 MAX_META_BYTES = 1 << 20
 ALL_LAYERS = 1 << 20
+_PREFIXES = re.compile(r"^(\w+: )*(error loading model( \w+)?: )?")
 
 
 class LlamaModel:
@@ -174,6 +176,6 @@ def _progress_callback(on_progress: Callable[[float], None] | None) -> C.llama_p
 def _load_fault(log: LlamaLog) -> RuntimeFault:
     if log.speaks_of_memory:
         return OutOfMemory("The model does not fit into memory.")
-    said = next((line for line in log.errors if "error loading model" in line), log.last_error())
-    reason = said.rpartition("error loading model: ")[2] or "it is no model that llama.cpp can read"
+    said = [line for line in log.errors if "failed to load model" not in line]
+    reason = re.sub(_PREFIXES, "", said[-1]).rstrip(".!") if said else "it is no model that llama.cpp can read"
     return RuntimeFault(FaultKind.BAD_FILE, f"The model file cannot be opened: {reason}.")

@@ -49,7 +49,7 @@ async def test_a_name_that_is_taken_by_another_file_is_refused(tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("cut", "sentence"),
-    [(slice(2000), "damaged or incomplete"), (slice(-4096), "damaged or incomplete"), (slice(4, None), "not a GGUF")],
+    [(slice(2000), "damaged, incomplete"), (slice(-4096), "damaged, incomplete"), (slice(4, None), "not a GGUF")],
 )
 async def test_a_file_that_is_no_whole_model_is_refused_and_leaves_nothing(
     tmp_path: Path, model: Path, cut: slice, sentence: str
