@@ -9,13 +9,13 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFontMetricsF, QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from app.gui.chart_axis import round_steps, step_text
+from app.gui.chart_axis import axis_width, round_steps, step_text
 from app.gui.chart_tip import paint_tip
 from app.gui.fonts import text_font
 from app.gui.theme import Theme
 from app.gui.views import Bar, Bars
 
-TOP, RIGHT, BOTTOM, LEFT = 10, 4, 24, 40
+TOP, RIGHT, BOTTOM = 10, 4, 24
 FILL = 0.62
 MOST_WIDTH = 44.0
 
@@ -58,35 +58,39 @@ class BarChart(QWidget):
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        plot = self._plot()
-        steps = round_steps(max(bar.total for bar in self._view.bars) / self._view.unit)
-        self._paint_grid(painter, plot, steps)
+        plot, steps = self._plot(), self._steps()
+        self._paint_grid(painter, plot, steps=steps)
         for index, bar in enumerate(self._view.bars):
-            self._paint_bar(painter, self._column(plot, index), bar, steps[-1])
+            self._paint_bar(painter, self._column(plot, index), bar=bar, top=steps[-1])
         self._paint_labels(painter, plot)
         if self._pointed is not None and self._pointed < len(self._view.bars):
             bar = self._view.bars[self._pointed]
             column = self._column(plot, self._pointed)
-            paint_tip(painter, self._theme, plot, QPointF(column.center().x(), plot.top()), (bar.title, bar.note))
+            at = QPointF(column.center().x(), plot.top())
+            paint_tip(painter, self._theme, plot=plot, at=at, words=(bar.title, bar.note))
+
+    def _steps(self) -> list[float]:
+        return round_steps(max((bar.total for bar in self._view.bars), default=0) / self._view.unit)
 
     def _plot(self) -> QRectF:
-        return QRectF(self.rect()).adjusted(LEFT, TOP, -RIGHT, -BOTTOM)
+        left = axis_width(self._steps(), QFontMetricsF(text_font(11, 500)))
+        return QRectF(self.rect()).adjusted(left, TOP, -RIGHT, -BOTTOM)
 
     def _column(self, plot: QRectF, index: int) -> QRectF:
         width = plot.width() / len(self._view.bars)
         return QRectF(plot.left() + index * width, plot.top(), width, plot.height())
 
-    def _paint_grid(self, painter: QPainter, plot: QRectF, steps: list[float]) -> None:
+    def _paint_grid(self, painter: QPainter, plot: QRectF, *, steps: list[float]) -> None:
         painter.setFont(text_font(11, 500))
         for value in steps:
             y = round(plot.bottom() - value / steps[-1] * plot.height()) + 0.5
             painter.setPen(QPen(self._theme.color("grid"), 1))
             painter.drawLine(QPointF(plot.left(), y), QPointF(plot.right(), y))
             painter.setPen(self._theme.color("text3"))
-            room = QRectF(0, y - 8, LEFT - 8, 16)
+            room = QRectF(0, y - 8, plot.left() - 8, 16)
             painter.drawText(room, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), step_text(value))
 
-    def _paint_bar(self, painter: QPainter, column: QRectF, bar: Bar, top: float) -> None:
+    def _paint_bar(self, painter: QPainter, column: QRectF, *, bar: Bar, top: float) -> None:
         is_pointed = self._pointed is not None and bar is self._view.bars[self._pointed]
         painter.setPen(Qt.PenStyle.NoPen)
         if is_pointed:

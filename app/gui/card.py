@@ -50,7 +50,7 @@ class Empty(QWidget):
         column.addLayout(row)
         column.addStretch(1)
 
-    def show_words(self, title: str, text: str, icon: str) -> None:
+    def show_words(self, title: str, text: str, *, icon: str) -> None:
         """Say what is missing and what happens next."""
         self._title.show_text(title)
         self._text.show_text(text)

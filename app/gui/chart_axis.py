@@ -9,9 +9,11 @@ import math
 from collections.abc import Sequence
 
 from PySide6.QtCore import QPointF
-from PySide6.QtGui import QPainterPath
+from PySide6.QtGui import QFontMetricsF, QPainterPath
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+LEAST_AXIS = 36.0
+AXIS_GAP = 10.0
 
 
 def round_steps(highest: float, most: int = 4) -> list[float]:
@@ -26,6 +28,11 @@ def round_steps(highest: float, most: int = 4) -> list[float]:
 def step_text(value: float) -> str:
     """0, 50, 1.5, 0.002."""
     return f"{value:,.0f}" if value == int(value) else f"{value:.6f}".rstrip("0")
+
+
+def axis_width(steps: Sequence[float], metrics: QFontMetricsF) -> float:
+    """Room for the widest number at the left of the plot, in pixels."""
+    return max(LEAST_AXIS, max(metrics.horizontalAdvance(step_text(value)) for value in steps) + AXIS_GAP)
 
 
 def smooth_path(points: Sequence[QPointF]) -> QPainterPath:

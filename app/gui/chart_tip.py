@@ -16,7 +16,7 @@ SIDE = 10
 AWAY = 12
 
 
-def paint_tip(painter: QPainter, theme: Theme, plot: QRectF, at: QPointF, words: tuple[str, str]) -> None:
+def paint_tip(painter: QPainter, theme: Theme, *, plot: QRectF, at: QPointF, words: tuple[str, str]) -> None:
     """Draw a title and a note beside a point, on the side that has room."""
     title, note = words
     bold, small = text_font(13, 600), text_font(11)

@@ -37,17 +37,17 @@ OTHERS = "Others"
 def earnings_page(state: NodeState, now: Now) -> EarningsPage:
     """Everything on the earnings page."""
     sums, coin = earnings(state), money(state)
-    can_withdraw, reason = _withdraw(state, sums, coin)
+    can_withdraw, reason = _withdraw(state, sums, coin=coin)
     models = _models(state)
     return EarningsPage(
         withdrawable=Sum("wallet", "Ready to withdraw", coin.text(sums.withdrawable), coin.symbol, reason),
-        sums=_sums(state, sums, coin),
+        sums=_sums(state, sums, coin=coin),
         can_withdraw=can_withdraw,
         withdraw_reason=reason,
-        bars={name: _bars(state, days, models, now) for name, days in RANGES.items()},
-        by_model=_by_model(state, models, coin),
+        bars={name: _bars(state, days, models=models, now=now) for name, days in RANGES.items()},
+        by_model=_by_model(state, models, coin=coin),
         by_model_note=_work_note(state),
-        transactions=tuple(_row(entry, state, now) for entry in state.ledger.transactions),
+        transactions=tuple(_row(entry, state, now=now) for entry in state.ledger.transactions),
         payout=f"Payout {short_hex(state.network.owner)}" if state.network is not None and state.network.owner else "",
     )
 
@@ -64,7 +64,7 @@ def transactions_csv(state: NodeState) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _withdraw(state: NodeState, sums: Earnings, coin: Money) -> tuple[bool, str]:
+def _withdraw(state: NodeState, sums: Earnings, *, coin: Money) -> tuple[bool, str]:
     pending = [
         entry
         for entry in state.ledger.transactions
@@ -78,7 +78,7 @@ def _withdraw(state: NodeState, sums: Earnings, coin: Money) -> tuple[bool, str]
     return True, f"goes to {owner}"
 
 
-def _sums(state: NodeState, sums: Earnings, coin: Money) -> tuple[Sum, ...]:
+def _sums(state: NodeState, sums: Earnings, *, coin: Money) -> tuple[Sum, ...]:
     running = f"{coin.text(sums.accruing)} still accruing" if sums.accruing else "signed for, not yet cashed"
     settling = "confirmed by the chain soon" if sums.settling else "nothing on its way"
     paid = f"{coin.text(sums.paid)} withdrawn" if sums.paid else "nothing withdrawn yet"
@@ -95,10 +95,13 @@ def _models(state: NodeState) -> tuple[str, ...]:
     return (*ranked[:SHOWN_MODELS], OTHERS) if len(ranked) > SHOWN_MODELS else tuple(ranked)
 
 
-def _bars(state: NodeState, days: int, models: tuple[str, ...], now: Now) -> Bars:
+def _bars(state: NodeState, days: int, *, models: tuple[str, ...], now: Now) -> Bars:
     today = day_of(now.at)
     span = range(today - days + 1, today + 1)
-    bars = _months(state, span, models) if days > 31 else tuple(_day_bar(state, day, models, today) for day in span)
+    if days > 31:
+        bars = _months(state, span, models=models)
+    else:
+        bars = tuple(_day_bar(state, day, models=models, today=today) for day in span)
     coin = money(state)
     with_work = [bar for bar in bars if bar.total]
     note = ""
@@ -111,17 +114,17 @@ def _bars(state: NodeState, days: int, models: tuple[str, ...], now: Now) -> Bar
     return Bars(bars, titles, 10**coin.decimals, note)
 
 
-def _day_bar(state: NodeState, day: int, models: tuple[str, ...], today: int) -> Bar:
+def _day_bar(state: NodeState, day: int, *, models: tuple[str, ...], today: int) -> Bar:
     label = "Today" if day == today else day_label(day)
-    return _bar(state, label, state.days.get(day, Served()), models)
+    return _bar(state, label, served=state.days.get(day, Served()), models=models)
 
 
-def _months(state: NodeState, span: range, models: tuple[str, ...]) -> tuple[Bar, ...]:
+def _months(state: NodeState, span: range, *, models: tuple[str, ...]) -> tuple[Bar, ...]:
     months: dict[str, list[Served]] = {}
     for day in span:
         months.setdefault(day_label(day).split()[1] + f" {_year(day)}", []).append(state.days.get(day, Served()))
     named = list(months.items())[-len(MONTHS) :]
-    return tuple(_bar(state, name.split()[0], _together(served), models) for name, served in named)
+    return tuple(_bar(state, name.split()[0], served=_together(served), models=models) for name, served in named)
 
 
 def _year(day: int) -> int:
@@ -141,7 +144,7 @@ def _together(parts: list[Served]) -> Served:
     )
 
 
-def _bar(state: NodeState, label: str, served: Served, models: tuple[str, ...]) -> Bar:
+def _bar(state: NodeState, label: str, *, served: Served, models: tuple[str, ...]) -> Bar:
     named = [served.by_model.get(model, 0) for model in models if model != OTHERS]
     parts = (*named, served.amount - sum(named)) if OTHERS in models else tuple(named)
     busy = f" · busy {duration(served.busy_s)}" if served.busy_s >= 1 else ""
@@ -149,7 +152,7 @@ def _bar(state: NodeState, label: str, served: Served, models: tuple[str, ...]) 
     return Bar(label, parts, money(state).full(served.amount), note)
 
 
-def _by_model(state: NodeState, models: tuple[str, ...], coin: Money) -> tuple[BarRow, ...]:
+def _by_model(state: NodeState, models: tuple[str, ...], *, coin: Money) -> tuple[BarRow, ...]:
     total = state.total.amount
     rows = []
     for model in models:
@@ -168,7 +171,7 @@ def _work_note(state: NodeState) -> str:
     return f"{count(total.completion_tokens)} tokens written in {duration(total.busy_s)} of work"
 
 
-def _row(entry: Transaction, state: NodeState, now: Now) -> TransactionRow:
+def _row(entry: Transaction, state: NodeState, *, now: Now) -> TransactionRow:
     coin = money(state)
     is_payout = entry.kind is TransactionKind.PAYOUT
     is_failed = entry.state is TransactionState.FAILED

@@ -35,22 +35,22 @@ def load_fonts() -> None:
 
 def text_font(pixels: int = 13, weight: int = 400) -> QFont:
     """Inter; 500 is for labels that carry, 600 for titles."""
-    return _font(TEXT, pixels, weight)
+    return _font(TEXT, pixels, weight=weight)
 
 
 def display_font(pixels: int) -> QFont:
     """Inter Display 600, a little tighter, for titles and figures from 20 pixels on."""
-    font = _font(DISPLAY, pixels, 600)
+    font = _font(DISPLAY, pixels, weight=600)
     font.setLetterSpacing(QFont.SpacingType.AbsoluteSpacing, -0.015 * pixels)
     return font
 
 
 def mono_font(pixels: int = 12) -> QFont:
     """JetBrains Mono, for ids."""
-    return _font(MONO, pixels, 400)
+    return _font(MONO, pixels, weight=400)
 
 
-def _font(family: str, pixels: int, weight: int) -> QFont:
+def _font(family: str, pixels: int, *, weight: int) -> QFont:
     """Contextual alternates would draw 0x7a with a multiplication sign; tabular digits keep live figures still."""
     font = QFont(family)
     font.setPixelSize(pixels)

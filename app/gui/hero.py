@@ -14,7 +14,7 @@ from core.job import Job, JobState
 from core.node_state import NodeState, Pause, Presence
 
 
-def hero(state: NodeState | None, link: Link, now: Now) -> Hero:
+def hero(state: NodeState | None, link: Link, *, now: Now) -> Hero:
     """The hero of the overview in every state of this computer and of the link to its engine."""
     if link.phase is LinkPhase.FAILED:
         title = "Starling stopped" if state is not None else "Starling could not start"
@@ -155,7 +155,7 @@ def _joining_steps(state: NodeState) -> tuple[Step, ...]:
 
 def _joined(state: NodeState, now: Now) -> Hero:
     if state.pause is not None:
-        return _paused(state, state.pause, now)
+        return _paused(state, state.pause, now=now)
     if "swarm" in state.trouble:
         text = f"{state.trouble['swarm']} Trying again by itself; nothing is lost."
         return Hero("You’re offline", text, Tone.WARN, "wifi-off", (HeroAction.LEAVE,), _joined_checks(state))
@@ -178,7 +178,7 @@ def _serving(state: NodeState, now: Now) -> str:
     return joined("Waiting for the next job", idle, since)
 
 
-def _paused(state: NodeState, pause: Pause, now: Now) -> Hero:
+def _paused(state: NodeState, pause: Pause, *, now: Now) -> Hero:
     running = f"{plural(len(state.jobs), 'job')} in progress will still finish." if state.jobs else ""
     reason = pause.reason.strip().rstrip(".")
     why = f"{reason[:1].upper()}{reason[1:]}." if reason and reason.lower() not in ("paused", "paused by you") else ""

@@ -22,7 +22,7 @@ class Ink(NamedTuple):
     side: int = LEFT
 
 
-def write(painter: QPainter, words: str, rect: QRectF, ink: Ink) -> None:
+def write(painter: QPainter, words: str, *, rect: QRectF, ink: Ink) -> None:
     """Draw words into rect."""
     painter.setFont(ink.font)
     painter.setPen(ink.color)

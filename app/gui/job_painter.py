@@ -63,30 +63,30 @@ class JobPainter:
     def paint(self, painter: QPainter, row: JobRow, rect: QRectF, where: dict[str, Place]) -> None:
         """Draw one job."""
         middle = rect.center().y()
-        paint_pill(painter, self._theme, row.pill, QPointF(where["State"].left, middle))
-        self._paint_model(painter, row, _cell(where["Model"], rect))
+        paint_pill(painter, self._theme, view=row.pill, at=QPointF(where["State"].left, middle))
+        self._paint_model(painter, row, cell=_cell(where["Model"], rect))
         if "Priority" in where:
-            self._paint_priority(painter, row, _cell(where["Priority"], rect))
+            self._paint_priority(painter, row, cell=_cell(where["Priority"], rect))
         if "Tokens" in where:
-            self._paint_tokens(painter, row, _cell(where["Tokens"], rect))
+            self._paint_tokens(painter, row, cell=_cell(where["Tokens"], rect))
         if "Ended" in where:
-            self._write(painter, row.ended, _cell(where["Ended"], rect), role="text2")
+            self._write(painter, row.ended, cell=_cell(where["Ended"], rect), role="text2")
         if "Deadline" in where:
             tone = row.deadline_tone
             color = self._theme.tone(tone) if tone is not Tone.NEUTRAL else self._theme.color("text")
             ink = Ink(text_font(13, 400 if tone is Tone.NEUTRAL else 600), color)
-            write(painter, row.deadline, _cell(where["Deadline"], rect), ink)
+            write(painter, row.deadline, rect=_cell(where["Deadline"], rect), ink=ink)
         ink = Ink(text_font(13, 500), self._theme.color("text"), RIGHT)
-        write(painter, row.amount, _cell(where[self.columns[-1].name], rect, gap=0), ink)
+        write(painter, row.amount, rect=_cell(where[self.columns[-1].name], rect, gap=0), ink=ink)
 
-    def _paint_model(self, painter: QPainter, row: JobRow, cell: QRectF) -> None:
+    def _paint_model(self, painter: QPainter, row: JobRow, *, cell: QRectF) -> None:
         upper = QRectF(cell.left(), cell.center().y() - 18, cell.width(), 18)
         lower = QRectF(cell.left(), cell.center().y() + 1, cell.width(), 16)
-        write(painter, row.title, upper, Ink(text_font(13, 600), self._theme.color("text")))
+        write(painter, row.title, rect=upper, ink=Ink(text_font(13, 600), self._theme.color("text")))
         note = " · ".join(part for part in (row.variant, row.quality) if part)
-        write(painter, note, lower, Ink(text_font(12), self._theme.color("text2")))
+        write(painter, note, rect=lower, ink=Ink(text_font(12), self._theme.color("text2")))
 
-    def _paint_priority(self, painter: QPainter, row: JobRow, cell: QRectF) -> None:
+    def _paint_priority(self, painter: QPainter, row: JobRow, *, cell: QRectF) -> None:
         """Three rising bars, as many filled as the class is urgent."""
         painter.setPen(Qt.PenStyle.NoPen)
         foot = cell.center().y() + 5
@@ -95,21 +95,21 @@ class JobPainter:
             is_on = level < row.priority_level
             painter.setBrush(self._theme.color("text" if is_on else "strong"))
             painter.drawRoundedRect(QRectF(cell.left() + 5 * level, foot - height, 3.2, height), 1, 1)
-        self._write(painter, row.priority, cell.adjusted(22, 0, 0, 0), role="text2")
+        self._write(painter, row.priority, cell=cell.adjusted(22, 0, 0, 0), role="text2")
 
-    def _paint_tokens(self, painter: QPainter, row: JobRow, cell: QRectF) -> None:
+    def _paint_tokens(self, painter: QPainter, row: JobRow, *, cell: QRectF) -> None:
         if row.fraction is None:
-            self._write(painter, row.tokens, cell, role="text2")
+            self._write(painter, row.tokens, cell=cell, role="text2")
             return
         upper = QRectF(cell.left(), cell.center().y() - 18, cell.width(), 16)
-        write(painter, row.tokens, upper, Ink(text_font(12), self._theme.color("text2")))
+        write(painter, row.tokens, rect=upper, ink=Ink(text_font(12), self._theme.color("text2")))
         color = self._theme.chart(0) if row.bar_tone is Tone.ACCENT else self._theme.color("info")
         bar = QRectF(cell.left(), cell.center().y() + 5, min(90.0, cell.width()), 5)
         paint_bar(painter, bar, fraction=row.fraction, color=color, ground=self._theme.color("neutral_soft"))
 
-    def _write(self, painter: QPainter, words: str, cell: QRectF, *, role: str) -> None:
-        write(painter, words, cell, Ink(text_font(13), self._theme.color(role)))
+    def _write(self, painter: QPainter, words: str, *, cell: QRectF, role: str) -> None:
+        write(painter, words, rect=cell, ink=Ink(text_font(13), self._theme.color(role)))
 
 
-def _cell(place: Place, rect: QRectF, gap: float = 10.0) -> QRectF:
+def _cell(place: Place, rect: QRectF, *, gap: float = 10.0) -> QRectF:
     return QRectF(rect.left() + place.left, rect.top(), place.width - gap, rect.height())

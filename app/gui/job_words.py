@@ -36,7 +36,7 @@ ENDINGS = {
 }
 
 
-def job_row(state: NodeState, job: Job, now: Now) -> JobRow:
+def job_row(state: NodeState, job: Job, *, now: Now) -> JobRow:
     """A live or ended job as a table row."""
     deadline, tone = deadline_words(job, now)
     name, level = _priority(job.terms.priority)
@@ -59,7 +59,7 @@ def job_row(state: NodeState, job: Job, now: Now) -> JobRow:
     )
 
 
-def job_details(state: NodeState, job: Job, now: Now) -> JobDetails:
+def job_details(state: NodeState, job: Job, *, now: Now) -> JobDetails:
     """Everything that may be known of one job."""
     return JobDetails(
         job_id=job.terms.job_id,
@@ -71,7 +71,7 @@ def job_details(state: NodeState, job: Job, now: Now) -> JobDetails:
         speed=f"{speed(job.tokens_per_s)} tok/s" if job.tokens_per_s > 0 else "",
         to_go=_to_go(job),
         steps=_steps(job, now),
-        facts=_facts(state, job, now),
+        facts=_facts(state, job, now=now),
         why=_why(job),
         can_cancel=not job.state.is_over,
     )
@@ -228,7 +228,7 @@ def _after(job: Job, at: float | None) -> str:
     return f"after {duration(at - job.received_at)}" if at is not None else ""
 
 
-def _facts(state: NodeState, job: Job, now: Now) -> tuple[tuple[str, str], ...]:
+def _facts(state: NodeState, job: Job, *, now: Now) -> tuple[tuple[str, str], ...]:
     coin = money(state)
     first = duration(job.first_token_at - job.received_at) if job.first_token_at is not None else NONE
     deadline, _ = deadline_words(job, now)

@@ -87,11 +87,12 @@ class JobsPage(QWidget):
 
     def _show_empty(self, view: Jobs) -> None:
         if self._search.text():
-            self._empty.show_words("Nothing found", "No job here has this id or model.", "search")
+            self._empty.show_words("Nothing found", "No job here has this id or model.", icon="search")
         elif self._tabs.index == HISTORY:
-            self._empty.show_words("No history yet", "Every job that ends is kept here, without its words.", "inbox")
+            text = "Every job that ends is kept here, without its words."
+            self._empty.show_words("No history yet", text, icon="inbox")
         else:
-            self._empty.show_words(view.empty_title, view.empty_text, "inbox")
+            self._empty.show_words(view.empty_title, view.empty_text, icon="inbox")
 
     def _found(self, rows: tuple[JobRow, ...]) -> list[JobRow]:
         wanted = self._search.text().strip().lower()

@@ -21,12 +21,12 @@ def jobs(state: NodeState, now: Now) -> Jobs:
     title, text = _empty(state, now)
     today = state.days.get(int(now.at // DAY_S), Served())
     return Jobs(
-        running=tuple(job_row(state, job, now) for job in live_by_age(state)),
-        waiting=tuple(job_row(state, job, now) for job in waiting(state)),
-        history=tuple(job_row(state, job, now) for job in state.ended[:MAX_HISTORY_ROWS]),
+        running=tuple(job_row(state, job, now=now) for job in live_by_age(state)),
+        waiting=tuple(job_row(state, job, now=now) for job in waiting(state)),
+        history=tuple(job_row(state, job, now=now) for job in state.ended[:MAX_HISTORY_ROWS]),
         unit=money(state).symbol or "Earned",
         summary=f"{count(today.finished)} done today",
-        summary_note=_summary_note(state, today, now),
+        summary_note=_summary_note(state, today, now=now),
         average=_average(state, today),
         empty_title=title,
         empty_text=text,
@@ -39,13 +39,13 @@ def find_job(state: NodeState, job_id: str) -> Job | None:
     return live or next((job for job in state.ended if job.terms.job_id == job_id), None)
 
 
-def details(state: NodeState, job_id: str, now: Now) -> JobDetails | None:
+def details(state: NodeState, job_id: str, *, now: Now) -> JobDetails | None:
     """One job's details, or None when it is not known any more."""
     job = find_job(state, job_id)
-    return job_details(state, job, now) if job is not None else None
+    return job_details(state, job, now=now) if job is not None else None
 
 
-def _summary_note(state: NodeState, today: Served, now: Now) -> str:
+def _summary_note(state: NodeState, today: Served, *, now: Now) -> str:
     declined = sum(
         1
         for job in state.ended

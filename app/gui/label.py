@@ -84,4 +84,4 @@ class IconView(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         """Draw the icon."""
         painter = QPainter(self)
-        self._theme.paint_icon(painter, self._name, QRectF(self.rect()), self._theme.color(self._role))
+        self._theme.paint_icon(painter, self._name, rect=QRectF(self.rect()), color=self._theme.color(self._role))

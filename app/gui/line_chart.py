@@ -10,13 +10,13 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QBrush, QColor, QFontMetricsF, QLinearGradient, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from app.gui.chart_axis import round_steps, smooth_path, step_text
+from app.gui.chart_axis import axis_width, round_steps, smooth_path, step_text
 from app.gui.chart_tip import paint_tip
 from app.gui.fonts import text_font
 from app.gui.theme import Theme
 from app.gui.views import Point, Throughput
 
-TOP, RIGHT, BOTTOM, LEFT = 10, 4, 24, 36
+TOP, RIGHT, BOTTOM = 10, 4, 24
 HEADROOM = 1.05
 GAP_S = 30.0
 FAR_ABOVE = 3.0
@@ -60,37 +60,38 @@ class LineChart(QWidget):
         """Draw grid, area, line, benchmark and pointer."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        plot = QRectF(self.rect()).adjusted(LEFT, TOP, -RIGHT, -BOTTOM)
         points = self._shown()
         highest = max([point.value for point in points], default=0.0)
         benchmark = self._view.benchmark or 0.0
         has_benchmark = 0 < benchmark <= FAR_ABOVE * highest
         steps = round_steps(max(highest, benchmark if has_benchmark else 0.0) * HEADROOM)
-        self._paint_grid(painter, plot, steps)
+        left = axis_width(steps, QFontMetricsF(text_font(11, 500)))
+        plot = QRectF(self.rect()).adjusted(left, TOP, -RIGHT, -BOTTOM)
+        self._paint_grid(painter, plot, steps=steps)
         self._paint_times(painter, plot)
         for run in _runs(points):
-            self._paint_run(painter, plot, [self._place(point, plot, steps[-1]) for point in run])
+            self._paint_run(painter, plot, places=[self._place(point, plot, top=steps[-1]) for point in run])
         if has_benchmark:
-            self._paint_benchmark(painter, plot, steps[-1])
+            self._paint_benchmark(painter, plot, top=steps[-1])
         if self._pointer is not None and points:
-            self._paint_pointer(painter, plot, points, steps[-1])
+            self._paint_pointer(painter, plot, points=points, top=steps[-1])
 
     def _shown(self) -> list[Point]:
         start = self._view.now - self._window_s
         return [point for point in self._view.points if start <= point.at <= self._view.now]
 
-    def _place(self, point: Point, plot: QRectF, top: float) -> QPointF:
+    def _place(self, point: Point, plot: QRectF, *, top: float) -> QPointF:
         share = 1 - (self._view.now - point.at) / self._window_s
         return QPointF(plot.left() + share * plot.width(), plot.bottom() - point.value / top * plot.height())
 
-    def _paint_grid(self, painter: QPainter, plot: QRectF, steps: list[float]) -> None:
+    def _paint_grid(self, painter: QPainter, plot: QRectF, *, steps: list[float]) -> None:
         painter.setFont(text_font(11, 500))
         for value in steps:
             y = round(plot.bottom() - value / steps[-1] * plot.height()) + 0.5
             painter.setPen(QPen(self._theme.color("grid"), 1))
             painter.drawLine(QPointF(plot.left(), y), QPointF(plot.right(), y))
             painter.setPen(self._theme.color("text3"))
-            room = QRectF(0, y - 8, LEFT - 8, 16)
+            room = QRectF(0, y - 8, plot.left() - 8, 16)
             painter.drawText(room, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), step_text(value))
 
     def _paint_times(self, painter: QPainter, plot: QRectF) -> None:
@@ -108,7 +109,7 @@ class LineChart(QWidget):
             x = min(max(x, plot.left()), plot.right() - width)
             painter.drawText(QPointF(x, plot.bottom() + 18), text)
 
-    def _paint_run(self, painter: QPainter, plot: QRectF, places: list[QPointF]) -> None:
+    def _paint_run(self, painter: QPainter, plot: QRectF, *, places: list[QPointF]) -> None:
         curve = smooth_path(places)
         area = smooth_path(places)
         area.lineTo(places[-1].x(), plot.bottom())
@@ -125,23 +126,23 @@ class LineChart(QWidget):
         pen.setCapStyle(Qt.PenCapStyle.RoundCap)
         painter.strokePath(curve, pen)
 
-    def _paint_benchmark(self, painter: QPainter, plot: QRectF, top: float) -> None:
+    def _paint_benchmark(self, painter: QPainter, plot: QRectF, *, top: float) -> None:
         y = round(plot.bottom() - (self._view.benchmark or 0.0) / top * plot.height()) + 0.5
         pen = QPen(self._theme.color("text3"), 1.2)
         pen.setDashPattern([3, 2.5])
         painter.setPen(pen)
         painter.drawLine(QPointF(plot.left(), y), QPointF(plot.right(), y))
 
-    def _paint_pointer(self, painter: QPainter, plot: QRectF, points: list[Point], top: float) -> None:
+    def _paint_pointer(self, painter: QPainter, plot: QRectF, *, points: list[Point], top: float) -> None:
         pointer = self._pointer if self._pointer is not None else plot.left()
-        nearest = min(points, key=lambda point: abs(self._place(point, plot, top).x() - pointer))
-        place = self._place(nearest, plot, top)
+        nearest = min(points, key=lambda point: abs(self._place(point, plot, top=top).x() - pointer))
+        place = self._place(nearest, plot, top=top)
         painter.setPen(QPen(self._theme.color("strong"), 1))
         painter.drawLine(QPointF(place.x(), plot.top()), QPointF(place.x(), plot.bottom()))
         painter.setPen(QPen(self._theme.color("surface"), 2))
         painter.setBrush(self._theme.chart(0))
         painter.drawEllipse(place, 5, 5)
-        paint_tip(painter, self._theme, plot, place, (nearest.title, nearest.note))
+        paint_tip(painter, self._theme, plot=plot, at=place, words=(nearest.title, nearest.note))
 
 
 def _runs(points: list[Point]) -> list[list[Point]]:

@@ -40,7 +40,7 @@ def run_window(home: Path, *, engine_words: tuple[str, ...] = ()) -> int:
     place = Home(home)
     preferences = Preferences(home / "window.ini")
     theme = Theme(is_dark=preferences.is_dark, reduce_motion=preferences.reduce_motion)
-    window = MainWindow(theme, preferences, local_now)
+    window = MainWindow(theme, preferences, clock=local_now)
     if not preferences.geometry.isEmpty():
         window.restoreGeometry(preferences.geometry)
     link = ControlLink(place)

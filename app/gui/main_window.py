@@ -52,7 +52,7 @@ class MainWindow(QMainWindow):
     command_given = Signal(object)
     retry_wanted = Signal()
 
-    def __init__(self, theme: Theme, preferences: Preferences, clock: Callable[[], Now]) -> None:
+    def __init__(self, theme: Theme, preferences: Preferences, *, clock: Callable[[], Now]) -> None:
         super().__init__()
         self._theme = theme
         self._preferences = preferences
@@ -155,7 +155,7 @@ class MainWindow(QMainWindow):
         self._sidebar.show_frame(frame(self._state, self._link))
         page, payout = self._pages.currentIndex(), ""
         if page == OVERVIEW:
-            self._overview.show_overview(overview(self._state, self._link, now))
+            self._overview.show_overview(overview(self._state, self._link, now=now))
         elif page == JOBS:
             self._jobs.show_jobs(jobs(shown, now))
         else:
@@ -165,7 +165,7 @@ class MainWindow(QMainWindow):
         self._top.show_title(PAGES[page][0], payout)
 
     def _details(self, job_id: str) -> JobDetails | None:
-        return details(self._state, job_id, self._clock()) if self._state is not None and job_id else None
+        return details(self._state, job_id, now=self._clock()) if self._state is not None and job_id else None
 
     def _toggle_theme(self) -> None:
         self._theme.set_dark(not self._theme.colors.is_dark)

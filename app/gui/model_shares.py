@@ -75,7 +75,7 @@ class ModelShares(Card):
         super().__init__(margins=(18, 14, 18, 12), spacing=6)
         self._rows = [ShareRow(theme, chart) for chart in range(ROWS)]
         self._empty = Empty(theme, "layers")
-        self._empty.show_words("No model has earned yet", "Shares appear with the first job.", "layers")
+        self._empty.show_words("No model has earned yet", "Shares appear with the first job.", icon="layers")
         self._footer = Label(font=text_font(12), tone="text2", is_elided=True)
         head = QHBoxLayout()
         head.addWidget(heading("By model"))

@@ -28,7 +28,7 @@ class MoreMenu(QMenu):
         super().__init__(parent)
         self._models: tuple[tuple[str, str], ...] = ()
         self.setFont(text_font(13))
-        self._item("Measure this computer again", "measure_machine", MeasureMachine())
+        self._item("Measure this computer again", "measure_machine", command=MeasureMachine())
         self.addSeparator()
         add = self._named(QAction("Add model…", self), "add_model")
         add.triggered.connect(self._add_model)
@@ -36,7 +36,7 @@ class MoreMenu(QMenu):
         self._serve = self._submenu("Serve model", "serve_model")
         self._remove = self._submenu("Remove model", "remove_model")
         self.addSeparator()
-        self._item("Cash signed payments now", "redeem_vouchers", RedeemVouchers())
+        self._item("Cash signed payments now", "redeem_vouchers", command=RedeemVouchers())
         self.addSeparator()
         motion = self._named(QAction("Reduce motion", self), "reduce_motion")
         motion.setCheckable(True)
@@ -44,7 +44,7 @@ class MoreMenu(QMenu):
         motion.toggled.connect(self.motion_chosen)
         self.addAction(motion)
         self.addSeparator()
-        self._item("Quit Starling", "quit_engine", QuitEngine())
+        self._item("Quit Starling", "quit_engine", command=QuitEngine())
 
     def show_state(self, state: NodeState) -> None:
         """Fill the model menus; unchanged models leave them alone, so that an open menu stays open."""
@@ -57,9 +57,9 @@ class MoreMenu(QMenu):
             menu.setEnabled(bool(models))
         for name, title in models:
             self._serve.addAction(title).triggered.connect(partial(self._give, ServeModel(name)))
-            self._remove.addAction(f"{title}…").triggered.connect(partial(self._ask_removal, name, title))
+            self._remove.addAction(f"{title}…").triggered.connect(partial(self._ask_removal, (name, title)))
 
-    def _item(self, text: str, name: str, command: Command) -> None:
+    def _item(self, text: str, name: str, *, command: Command) -> None:
         action = self._named(QAction(text, self), name)
         action.triggered.connect(partial(self._give, command))
         self.addAction(action)
@@ -84,7 +84,8 @@ class MoreMenu(QMenu):
         if path:
             self.command_given.emit(AddModel(str(Path(path))))
 
-    def _ask_removal(self, name: str, title: str, _checked: bool = False) -> None:
+    def _ask_removal(self, model: tuple[str, str], _checked: bool = False) -> None:
+        name, title = model
         question = QMessageBox(self.parentWidget())
         question.setWindowTitle("Remove model")
         question.setText(f"Remove {title} from this computer?")

@@ -24,7 +24,7 @@ def pill_width(view: PillView) -> float:
     return QFontMetricsF(text_font(12, 500)).horizontalAdvance(view.text) + mark + 2 * SIDE
 
 
-def paint_pill(painter: QPainter, theme: Theme, view: PillView, at: QPointF) -> None:
+def paint_pill(painter: QPainter, theme: Theme, *, view: PillView, at: QPointF) -> None:
     """Draw a pill whose left middle is at this point."""
     ground = QRectF(at.x(), at.y() - HEIGHT / 2, pill_width(view), HEIGHT)
     painter.setPen(Qt.PenStyle.NoPen)
@@ -33,7 +33,7 @@ def paint_pill(painter: QPainter, theme: Theme, view: PillView, at: QPointF) -> 
     color = theme.tone(view.tone)
     text_at = ground.left() + SIDE + MARK
     if view.icon:
-        theme.paint_icon(painter, view.icon, QRectF(ground.left() + SIDE - 2, at.y() - 6.5, 13, 13), color)
+        theme.paint_icon(painter, view.icon, rect=QRectF(ground.left() + SIDE - 2, at.y() - 6.5, 13, 13), color=color)
         text_at += 5
     else:
         painter.setBrush(color)
@@ -76,4 +76,4 @@ class Pill(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if self._view.text:
-            paint_pill(painter, self._theme, self._view, QPointF(0, HEIGHT / 2))
+            paint_pill(painter, self._theme, view=self._view, at=QPointF(0, HEIGHT / 2))

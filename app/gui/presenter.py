@@ -76,11 +76,11 @@ def frame(state: NodeState | None, link: Link) -> Frame:
     )
 
 
-def overview(state: NodeState | None, link: Link, now: Now) -> Overview:
+def overview(state: NodeState | None, link: Link, *, now: Now) -> Overview:
     """The whole first page."""
     shown = state if state is not None else NodeState()
     return Overview(
-        hero=words.hero(state, link, now),
+        hero=words.hero(state, link, now=now),
         tiles=_tiles(shown, now),
         throughput=_throughput(shown, now),
         device=_device(shown, now),
@@ -124,10 +124,11 @@ def _is_joining(state: NodeState) -> bool:
 
 def _tiles(state: NodeState, now: Now) -> tuple[Tile, ...]:
     today = state.days.get(int(now.at // DAY_S), Served())
-    return (_earned_tile(state, today, now), _speed_tile(state, now), _jobs_tile(today, state), _network_tile(state))
+    earned = _earned_tile(state, today, now=now)
+    return (earned, _speed_tile(state, now), _jobs_tile(today, state), _network_tile(state))
 
 
-def _earned_tile(state: NodeState, today: Served, now: Now) -> Tile:
+def _earned_tile(state: NodeState, today: Served, *, now: Now) -> Tile:
     yesterday = state.days.get(int(now.at // DAY_S) - 1, Served())
     note = "Starts when you join" if state.presence is Presence.IDLE else "Counts each finished job"
     tone = Tone.NEUTRAL
@@ -138,7 +139,7 @@ def _earned_tile(state: NodeState, today: Served, now: Now) -> Tile:
         note = f"from {plural(today.finished + today.failed + today.cancelled, 'job')}"
     coin = money(state)
     value = coin.text(today.amount)
-    return Tile("coins", "Earned today", value, coin.symbol, note, tone, _earned_points(state, today, now))
+    return Tile("coins", "Earned today", value, coin.symbol, note, tone, _earned_points(state, today, now=now))
 
 
 def _change_words(change: float) -> tuple[str, Tone]:
@@ -149,7 +150,7 @@ def _change_words(change: float) -> tuple[str, Tone]:
     return f"▼ {-change:.0f} % on yesterday", Tone.NEUTRAL
 
 
-def _earned_points(state: NodeState, today: Served, now: Now) -> tuple[float, ...]:
+def _earned_points(state: NodeState, today: Served, *, now: Now) -> tuple[float, ...]:
     """Today's sum after each of the last remembered jobs."""
     start = now.at // DAY_S * DAY_S
     amounts = [job.amount for job in reversed(state.ended) if (job.ended_at or 0) >= start and job.amount]
@@ -267,20 +268,22 @@ def _device_footer(state: NodeState) -> str:
 
 def _running(state: NodeState, now: Now) -> Running:
     live, queue = live_by_age(state), waiting(state)
-    rows = tuple(job_row(state, job, now) for job in live[:RUNNING_ROWS])
+    rows = tuple(job_row(state, job, now=now) for job in live[:RUNNING_ROWS])
     title, text, icon = _running_empty(state, now)
     if queue:
-        title, text = "Starting the next job", _queue_words(state, live, queue)
-    return Running("Running now", rows, _queue_words(state, live, queue), title, text, icon)
+        title, text = "Starting the next job", _queue_words(state, live, queue=queue)
+    return Running("Running now", rows, _queue_words(state, live, queue=queue), title, text, icon)
 
 
 def _running_empty(state: NodeState, now: Now) -> tuple[str, str, str]:
+    if state.presence is Presence.JOINED and state.pause is not None:
+        return "Paused", words.why_idle(state, now), "pause"
     if state.presence is Presence.JOINED:
         return "Waiting for the next job", words.why_idle(state, now), "clock"
     return "Nothing running", "Jobs show up here the moment you join.", "moon"
 
 
-def _queue_words(state: NodeState, live: list[Job], queue: list[Job]) -> str:
+def _queue_words(state: NodeState, live: list[Job], *, queue: list[Job]) -> str:
     parts = []
     if len(live) > RUNNING_ROWS:
         parts.append(f"{count(len(live) - RUNNING_ROWS)} more running")

@@ -62,12 +62,13 @@ class Ring(QWidget):
         ground = self._theme.color("border" if is_part or is_neutral else "surface")
         painter.setPen(QPen(ground, WIDTH))
         painter.drawEllipse(ring)
-        self._paint_part(painter, ring, color, is_neutral)
+        self._paint_part(painter, ring, color=color, is_neutral=is_neutral)
         icon_color = self._theme.color("text2") if is_neutral else self._theme.tone(self._hero.tone)
         middle = ring.center()
-        self._theme.paint_icon(painter, self._hero.icon, QRectF(middle.x() - 13, middle.y() - 13, 26, 26), icon_color)
+        place = QRectF(middle.x() - 13, middle.y() - 13, 26, 26)
+        self._theme.paint_icon(painter, self._hero.icon, rect=place, color=icon_color)
 
-    def _paint_part(self, painter: QPainter, ring: QRectF, color: QColor, is_neutral: bool) -> None:
+    def _paint_part(self, painter: QPainter, ring: QRectF, *, color: QColor, is_neutral: bool) -> None:
         part = UNKNOWN_PART if self._hero.is_busy else self._hero.ring
         if is_neutral and part is None:
             return

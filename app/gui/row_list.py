@@ -83,7 +83,7 @@ class _Rows(QAbstractListModel):
 
 
 class _Delegate(QStyledItemDelegate):
-    def __init__(self, theme: Theme, painter: RowPainter, rows: _Rows) -> None:
+    def __init__(self, theme: Theme, painter: RowPainter, *, rows: _Rows) -> None:
         super().__init__()
         self._theme = theme
         self._painter = painter
@@ -101,9 +101,9 @@ class _Delegate(QStyledItemDelegate):
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if isinstance(row, str):
-            self._paint_group(painter, row, rect)
+            self._paint_group(painter, row, rect=rect)
         else:
-            self._paint_ground(painter, rect, option.state)
+            self._paint_ground(painter, rect, state=option.state)
             where = places(self._painter.columns, width=rect.width(), margin=MARGIN)
             self._painter.paint(painter, row, rect, where)
         painter.setPen(QPen(self._theme.color("border"), 1))
@@ -111,13 +111,13 @@ class _Delegate(QStyledItemDelegate):
         painter.drawLine(QPointF(rect.left(), foot), QPointF(rect.right(), foot))
         painter.restore()
 
-    def _paint_group(self, painter: QPainter, name: str, rect: QRectF) -> None:
+    def _paint_group(self, painter: QPainter, name: str, *, rect: QRectF) -> None:
         painter.fillRect(rect, self._theme.color("inset"))
         painter.setPen(self._theme.color("text2"))
         painter.setFont(text_font(12, 600))
         painter.drawText(rect.adjusted(MARGIN, 0, 0, 0), LEFT, name)
 
-    def _paint_ground(self, painter: QPainter, rect: QRectF, state: QStyle.StateFlag) -> None:
+    def _paint_ground(self, painter: QPainter, rect: QRectF, *, state: QStyle.StateFlag) -> None:
         if state & QStyle.StateFlag.State_Selected:
             painter.fillRect(rect, self._theme.color("selected"))
             painter.fillRect(QRectF(rect.left(), rect.top(), 2, rect.height()), self._theme.color("accent"))
@@ -159,7 +159,7 @@ class RowList(QWidget):
         self._head = _Head(theme, painter.columns)
         self._view = QListView()
         self._view.setModel(self._rows)
-        self._delegate = _Delegate(theme, painter, self._rows)
+        self._delegate = _Delegate(theme, painter, rows=self._rows)
         self._view.setItemDelegate(self._delegate)
         self._view.setMouseTracking(True)
         self._view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)

@@ -105,7 +105,7 @@ class RunningCard(Card):
             hairline.setVisible(index + 1 < len(view.rows))
         self._footer.show_text(view.footer)
         self._footer_icon.setVisible(bool(view.footer))
-        self._empty.show_words(view.empty_title, view.empty_text, view.empty_icon)
+        self._empty.show_words(view.empty_title, view.empty_text, icon=view.empty_icon)
         self._stack.setCurrentWidget(self._filled if view.rows else self._empty)
 
     def _lay_out(self) -> None:

@@ -24,7 +24,7 @@ class Segmented(QWidget):
 
     chosen = Signal(int)
 
-    def __init__(self, theme: Theme, choices: Sequence[str], index: int = 0) -> None:
+    def __init__(self, theme: Theme, choices: Sequence[str], *, index: int = 0) -> None:
         super().__init__()
         self._theme = theme
         self._choices = list(choices)
@@ -79,9 +79,9 @@ class Segmented(QWidget):
         painter.setBrush(self._theme.color("inset"))
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 8, 8)
         for index, rect in enumerate(self._rects()):
-            self._paint_choice(painter, index, rect)
+            self._paint_choice(painter, index, rect=rect)
 
-    def _paint_choice(self, painter: QPainter, index: int, rect: QRectF) -> None:
+    def _paint_choice(self, painter: QPainter, index: int, *, rect: QRectF) -> None:
         is_on = index == self._index
         if is_on:
             colors = self._theme.colors

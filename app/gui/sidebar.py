@@ -24,7 +24,7 @@ JOBS = 1
 class NavItem(QAbstractButton):
     """A page's name with its icon; badge is a count at the right, empty for none."""
 
-    def __init__(self, theme: Theme, text: str, icon: str) -> None:
+    def __init__(self, theme: Theme, text: str, *, icon: str) -> None:
         super().__init__()
         self._theme = theme
         self._icon_name = icon
@@ -67,7 +67,7 @@ class NavItem(QAbstractButton):
         is_on = self.isChecked()
         role = "accent_text" if is_on else "text2"
         icon = QRectF(11, self.height() / 2 - 8.5, 17, 17)
-        self._theme.paint_icon(painter, self._icon_name, icon, self._theme.color(role))
+        self._theme.paint_icon(painter, self._icon_name, rect=icon, color=self._theme.color(role))
         painter.setPen(self._theme.color("text" if is_on else "text2"))
         painter.setFont(text_font(13, 600 if is_on else 500))
         left = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
@@ -172,7 +172,7 @@ class Sidebar(QFrame):
         super().__init__()
         self.setObjectName("sidebar")
         self.setFixedWidth(WIDTH)
-        self._items = [NavItem(theme, text, icon) for text, icon in PAGES]
+        self._items = [NavItem(theme, text, icon=icon) for text, icon in PAGES]
         self._group = QButtonGroup(self)
         self._group.setExclusive(True)
         for number, item in enumerate(self._items):

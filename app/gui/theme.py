@@ -103,7 +103,7 @@ class Theme(QObject):
         """The style sheet of the window."""
         return stylesheet(self._colors)
 
-    def paint_icon(self, painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:
+    def paint_icon(self, painter: QPainter, name: str, *, rect: QRectF, color: QColor) -> None:
         """Draw a shipped icon into rect."""
         drawing = self._drawing(name).replace(b"currentColor", color.name().encode())
         QSvgRenderer(QByteArray(drawing)).render(painter, rect)
@@ -120,7 +120,7 @@ class Theme(QObject):
         pixmap.setDevicePixelRatio(ratio)
         pixmap.fill(Qt.GlobalColor.transparent)
         painter = QPainter(pixmap)
-        self.paint_icon(painter, name, QRectF(0, 0, size, size), color)
+        self.paint_icon(painter, name, rect=QRectF(0, 0, size, size), color=color)
         painter.end()
         return pixmap
 

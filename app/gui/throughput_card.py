@@ -45,7 +45,7 @@ class ThroughputCard(Card):
         super().__init__(margins=(18, 12, 14, 8), spacing=6)
         self._dash = Dash(theme)
         self._legend = Label(font=text_font(12), tone="text2", is_elided=True)
-        self._windows = Segmented(theme, [name for name, _ in WINDOWS], len(WINDOWS) - 1)
+        self._windows = Segmented(theme, [name for name, _ in WINDOWS], index=len(WINDOWS) - 1)
         self._windows.chosen.connect(self._look_back)
         self._is_chosen = False
         self._chart = LineChart(theme)
@@ -72,7 +72,7 @@ class ThroughputCard(Card):
         self._legend.show_text(view.benchmark_text if has_points else "")
         if not self._is_chosen:
             self._follow(view)
-        self._empty.show_words(view.empty_title, view.empty_text, "activity")
+        self._empty.show_words(view.empty_title, view.empty_text, icon="activity")
         self._chart.show_throughput(view)
 
     def _follow(self, view: Throughput) -> None:

@@ -45,22 +45,23 @@ class TransactionPainter:
         """Draw one transaction."""
         middle = rect.center().y()
         plain = Ink(text_font(13), self._theme.color("text2"))
-        write(painter, row.when, _cell(where["When"], rect), plain)
+        write(painter, row.when, rect=_cell(where["When"], rect), ink=plain)
         what = _cell(where["What"], rect)
         box = QRectF(what.left(), middle - 12, 24, 24)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(self._theme.color("neutral_soft"))
         painter.drawRoundedRect(box, 6, 6)
         icon = box.adjusted(5, 5, -5, -5)
-        self._theme.paint_icon(painter, row.icon, icon, self._theme.color("text2"))
-        write(painter, row.what, what.adjusted(34, 0, 0, 0), Ink(text_font(13, 500), self._theme.color("text")))
-        paint_pill(painter, self._theme, row.pill, QPointF(where["State"].left, middle))
+        self._theme.paint_icon(painter, row.icon, rect=icon, color=self._theme.color("text2"))
+        bold = Ink(text_font(13, 500), self._theme.color("text"))
+        write(painter, row.what, rect=what.adjusted(34, 0, 0, 0), ink=bold)
+        paint_pill(painter, self._theme, view=row.pill, at=QPointF(where["State"].left, middle))
         if "Transaction" in where:
             ink = Ink(mono_font(12), self._theme.color("text2"))
-            write(painter, row.short, _cell(where["Transaction"], rect), ink)
+            write(painter, row.short, rect=_cell(where["Transaction"], rect), ink=ink)
         color = self._theme.tone(row.amount_tone) if row.amount_tone is Tone.ACCENT else self._theme.color("text")
-        write(painter, row.amount, _cell(where["Amount"], rect, gap=0), Ink(text_font(13, 600), color, RIGHT))
+        write(painter, row.amount, rect=_cell(where["Amount"], rect, gap=0), ink=Ink(text_font(13, 600), color, RIGHT))
 
 
-def _cell(place: Place, rect: QRectF, gap: float = 10.0) -> QRectF:
+def _cell(place: Place, rect: QRectF, *, gap: float = 10.0) -> QRectF:
     return QRectF(rect.left() + place.left, rect.top(), place.width - gap, rect.height())

@@ -39,7 +39,7 @@ def states() -> dict[str, NodeState]:
 def window(folder: Path, *, is_dark: bool) -> MainWindow:
     """A real window with a still clock."""
     theme = Theme(is_dark=is_dark, reduce_motion=True)
-    made = MainWindow(theme, Preferences(folder / "window.ini"), lambda: Now(node.NOON))
+    made = MainWindow(theme, Preferences(folder / "window.ini"), clock=lambda: Now(node.NOON))
     made.resize(1280, 800)
     made.show_link(Link(LinkPhase.CONNECTED))
     made.show()

@@ -43,7 +43,7 @@ class Scene:
         QApplication.setFont(text_font())
         preferences = Preferences(folder / "window.ini")
         preferences.mark_closing_told()
-        self.window = MainWindow(Theme(is_dark=False, reduce_motion=True), preferences, lambda: NOW)
+        self.window = MainWindow(Theme(is_dark=False, reduce_motion=True), preferences, clock=lambda: NOW)
         self.given: list[object] = []
         self.window.command_given.connect(self.given.append)
         qtbot.addWidget(self.window)

@@ -20,11 +20,11 @@ CONNECTED = Link(LinkPhase.CONNECTED)
 
 
 def title(*happened: e.Event) -> str:
-    return hero(node.fold(list(happened)), CONNECTED, NOW).title
+    return hero(node.fold(list(happened)), CONNECTED, now=NOW).title
 
 
 def test_before_the_engine_answers_nothing_is_claimed() -> None:
-    page = overview(None, Link(), NOW)
+    page = overview(None, Link(), now=NOW)
     assert page.hero.title == "Starting Starling…"
     assert [tile.value for tile in page.tiles] == ["0.000", "–", "0", "–"]
 
@@ -41,21 +41,21 @@ def test_each_state_has_its_own_title() -> None:
 
 def test_a_lost_engine_is_told_before_anything_else() -> None:
     state = node.serving()
-    assert hero(state, Link(LinkPhase.LOST), NOW).title == "Reconnecting…"
-    failed = hero(state, Link(LinkPhase.FAILED, "The port is taken."), NOW)
+    assert hero(state, Link(LinkPhase.LOST), now=NOW).title == "Reconnecting…"
+    failed = hero(state, Link(LinkPhase.FAILED, "The port is taken."), now=NOW)
     assert (failed.sentence, failed.actions) == ("The port is taken.", (HeroAction.RETRY,))
 
 
 def test_join_is_offered_exactly_when_out_of_the_network() -> None:
     for happened in (node.found(), node.measured()):
-        assert HeroAction.JOIN in hero(node.fold(happened), CONNECTED, NOW).actions
+        assert HeroAction.JOIN in hero(node.fold(happened), CONNECTED, now=NOW).actions
     for happened in (node.joining(), node.waiting()):
-        assert HeroAction.JOIN not in hero(node.fold(happened), CONNECTED, NOW).actions
+        assert HeroAction.JOIN not in hero(node.fold(happened), CONNECTED, now=NOW).actions
 
 
 def test_a_pause_says_when_it_ends() -> None:
     state = node.fold([*node.waiting(), e.WorkPaused(node.NOON, "battery is low", node.NOON + 900)])
-    assert hero(state, CONNECTED, NOW).sentence == "Battery is low. Resumes at 14:18."
+    assert hero(state, CONNECTED, now=NOW).sentence == "Battery is low. Resumes at 14:18."
 
 
 def test_why_idle_names_the_cause() -> None:
@@ -69,17 +69,17 @@ def test_why_idle_names_the_cause() -> None:
 
 def test_a_device_that_does_not_say_gets_a_dash() -> None:
     state = node.fold([*node.waiting(), e.DeviceRead(Reading(node.NOON))])
-    device = overview(state, CONNECTED, NOW).device
+    device = overview(state, CONNECTED, now=NOW).device
     assert device.load is None
     assert [meter.text for meter in device.meters] == ["–", "–", "–"]
 
 
 def test_trouble_is_shown_once() -> None:
     chain = e.TroubleFound(node.NOON, "chain", "The chain does not answer. Payments wait; nothing is lost.")
-    page = overview(node.fold([*node.waiting(), chain]), CONNECTED, NOW)
+    page = overview(node.fold([*node.waiting(), chain]), CONNECTED, now=NOW)
     assert [notice.text for notice in page.notices] == [chain.sentence]
     swarm = e.TroubleFound(node.NOON, "swarm", "No route.")
-    assert overview(node.fold([*node.waiting(), swarm]), CONNECTED, NOW).notices == ()
+    assert overview(node.fold([*node.waiting(), swarm]), CONNECTED, now=NOW).notices == ()
 
 
 def test_running_jobs_stand_before_waiting_ones_in_their_order() -> None:
@@ -93,11 +93,11 @@ def test_running_jobs_stand_before_waiting_ones_in_their_order() -> None:
 
 def test_details_say_why_a_job_waits_where_it_waits() -> None:
     state = node.serving()
-    waiting = details(state, jobs(state, NOW).waiting[0].job_id, NOW)
+    waiting = details(state, jobs(state, NOW).waiting[0].job_id, now=NOW)
     assert waiting is not None
     assert waiting.why == "Interactive jobs run first; the price breaks ties."
     assert waiting.can_cancel
-    assert details(state, "unknown", NOW) is None
+    assert details(state, "unknown", now=NOW) is None
 
 
 def test_the_earnings_page_says_what_the_ledger_says() -> None:
