@@ -50,7 +50,7 @@ class RunningRow(QWidget):
         for column, label in ((2, self._speed), (3, self._deadline), (4, self._amount)):
             label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             grid.addWidget(label, 0, column, 2, 1)
-        for column, (stretch, width) in enumerate(((5, 96), (4, 80), (0, 0), (0, 70), (0, 104))):
+        for column, (stretch, width) in enumerate(((6, 96), (4, 80), (0, 0), (0, 70), (0, 104))):
             grid.setColumnStretch(column, stretch)
             grid.setColumnMinimumWidth(column, width)
 

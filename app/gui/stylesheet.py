@@ -27,6 +27,7 @@ QFrame[notice="danger"] {{ background: {c.danger_soft}; border: none; border-rad
 QFrame[notice="accent"] {{ background: {c.accent_soft}; border: none; border-radius: 10px; }}
 QFrame[toast="true"] {{ background: {c.text}; border: none; border-radius: 10px; }}
 QListView {{ background: transparent; border: none; outline: none; }}
+QLabel#qt_msgbox_label {{ font-weight: 600; color: {c.text}; }}
 QToolTip {{ background: {c.raised}; color: {c.text}; border: 1px solid {c.strong}; padding: 4px 8px; }}
 """
 
