@@ -54,18 +54,21 @@ async def _run(arguments: argparse.Namespace) -> None:
     )
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(lambda task_status: swarm.run(task_status=task_status))
+            await nursery.start(_stop_on_signal, nursery.cancel_scope)
+            await nursery.start(swarm.run)
             sys.stdout.write(json.dumps({"addresses": swarm.addresses(), "peer_id": swarm.peer_id}) + "\n")
             sys.stdout.flush()
-            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
             if arguments.stdin_eof:
                 nursery.start_soon(_stop_on_eof, nursery.cancel_scope)
     except* SwarmError as group:
         raise group.exceptions[0] from None
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
+async def _stop_on_signal(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for _ in signals:
             scope.cancel()
             return

@@ -22,7 +22,6 @@ class SwarmStream:
         self._is_at_end = False
         self._fault = ""
         self._wake = trio.Event()
-        self._done = trio.Event()
 
     async def pump(self) -> None:
         """Read until the stream ends. Never paused: a writer whose window stays shut for 5 s resets (stock Yamux)."""
@@ -34,14 +33,11 @@ class SwarmStream:
         except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means that the stream is gone
             self._fault = self._fault or f"The stream broke: {type(error).__name__}."
         finally:
+            if not self._is_at_end:
+                self._fault = self._fault or "The swarm was left."
             self._wake.set()
-            self._done.set()
         if self._fault:
             await self.reset()
-
-    async def wait_done(self) -> None:
-        """Until nothing more can arrive."""
-        await self._done.wait()
 
     async def read(self) -> bytes:
         """See ByteStream."""

@@ -172,7 +172,7 @@ async def test_slots_are_released_when_a_connection_ends() -> None:
             async with running(guest := a_host(number)):
                 assert await is_alive(guest, victim, 1)
             with trio.fail_after(5):
-                while victim._host.get_network()._inbound.total:
+                while victim._host.get_network()._inbound.total or victim.connected():
                     await trio.sleep(0.01)
 
 
