@@ -16,7 +16,7 @@ import trio
 
 from app.cli import send
 from app.cli_text import table
-from app.control_client import ControlClient, EngineNotRunning
+from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.lockfile import EngineLock, HomeLocked
 from assets import asset_path
 from core import commands as c
@@ -31,9 +31,11 @@ from core.model_store import ModelStore, ModelStoreError
 from core.preparation import CannotServe, Preparation
 from core.settings import Settings
 from core.store import Store, StoreError
+from core.trouble import trouble_of
 
 LINK_TIMEOUT_S = 5.0
 DEMO_MODEL = "starling-demo"
+KNOWN = (HomeLocked, ModelStoreError, StoreError, CannotServe, BenchmarkFailed, ControlLinkLost)
 
 
 def run_machine_word(arguments: argparse.Namespace, home: Home) -> int:
@@ -47,8 +49,8 @@ def run_machine_word(arguments: argparse.Namespace, home: Home) -> int:
         except EngineNotRunning:
             with EngineLock(home):
                 return trio.run(_alone, arguments, home)
-    except (HomeLocked, ModelStoreError, StoreError, CannotServe, BenchmarkFailed) as error:
-        print(error, file=sys.stderr)
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again
+        print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
 
 

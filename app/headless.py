@@ -15,6 +15,7 @@ from app.lockfile import HomeLocked
 from app.logs import log_to
 from app.node import EngineWords, run_node
 from core.home import Home
+from core.model_store import ModelStoreError
 from core.network import NetworkError
 from core.payments.chain_values import ChainError
 from core.payments.keystore import WalletLocked
@@ -22,7 +23,7 @@ from core.settings import SettingsError
 from core.store import StoreError
 from core.trouble import Trouble, trouble_of
 
-KNOWN = (HomeLocked, SettingsError, NetworkError, StoreError, ChainError, WalletLocked, OSError)
+KNOWN = (HomeLocked, SettingsError, NetworkError, StoreError, ModelStoreError, ChainError, WalletLocked, OSError)
 
 
 def run_headless(arguments: argparse.Namespace, home: Home) -> int:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from core.home import MAX_SOCKET_PATH_BYTES, Home
+
+LOCK_ATTEMPTS = 5
+LOCK_RETRY_S = 0.05
 
 
 class HomeLocked(Exception):
@@ -29,7 +33,7 @@ class EngineLock:
         path = self._home.lock
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock_file = path.open("a+", encoding="utf-8")
-        if not try_lock(lock_file):
+        if not _lock_soon(lock_file):
             lock_file.seek(0)
             holder = lock_file.read(200).splitlines()
             lock_file.close()
@@ -97,6 +101,15 @@ def try_lock(lock_file: IO[str]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _lock_soon(lock_file: IO[str]) -> bool:
+    """Take the lock, trying a few times: a client that looks whether an engine runs holds it for a moment."""
+    for _ in range(LOCK_ATTEMPTS):
+        if try_lock(lock_file):
+            return True
+        time.sleep(LOCK_RETRY_S)
+    return False
 
 
 def write_secret(path: Path, text: str) -> None:

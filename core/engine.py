@@ -201,12 +201,18 @@ class Engine:
                 continue
             self._journal.announce(e.TroubleFound(time.time(), "network", str(trouble)))
             if trouble.is_final:
-                await self._journal.record(e.LeaveRequested(time.time()))
-                self._join = trio.Event()
+                await self._give_up(trouble)
                 continue
             with trio.move_on_after(retry_s):
                 await self._quit.wait()
             retry_s = min(LONGEST_RETRY_S, retry_s * 2)
+
+    async def _give_up(self, trouble: Trouble) -> None:
+        """Wait for the owner; an engine that was started to join has nothing to wait for, and ends with the reason."""
+        if self._settings.join_at_start:
+            raise trouble
+        await self._journal.record(e.LeaveRequested(time.time()))
+        self._join = trio.Event()
 
     async def _read_device(self) -> None:
         while True:

@@ -22,7 +22,6 @@ from core.model_server import ModelServer
 from core.offer import Quote, Reject
 from core.payments.channel import Fault, PaymentChannel, VoucherRejected, accept
 from core.payments.credit import lane_credit
-from core.payments.ledger import Lane
 from core.payments.voucher import EscrowDomain, Party, Voucher
 from core.settings import Settings
 from core.worker import messages as w
@@ -274,14 +273,19 @@ class JobDesk:
 
     def _pay_from_lane(self, live: LiveJob) -> None:
         """Give a job its part of what its payer's lane holds, at most what it has asked for."""
-        lane = self._journal.state.ledger.lanes.get(live.payer_id, Lane(live.payer.owner, live.payer.hot, 0, ""))
-        others = [job for job in self._live.values() if job.payer_id == live.payer_id]
-        billed = lane.billed - self._forgiven.get(live.payer_id, 0)
-        if live.job_id in self._settling:
-            live.paid = live.amount - max(0, billed - lane.cumulative)
-            return
-        credit = lane_credit(lane.cumulative, billed, held=sum(job.paid for job in others))
-        live.paid += max(0, min(credit, live.due - live.paid))
+        wanted = live.amount if live.job_id in self._settling else live.due
+        live.paid += max(0, min(self._credit(live.payer_id), wanted - live.paid))
+
+    def _credit(self, payer: str) -> int:
+        """What a payer has signed and no job has taken; ended jobs that may still be paid hold what they took."""
+        lane = self._journal.state.ledger.lanes.get(payer)
+        if lane is None:
+            return 0
+        settling = [job for job, _ in self._settling.values() if job.payer_id == payer]
+        open_jobs = settling + [job for job in self._live.values() if job.payer_id == payer]
+        forgiven = self._forgiven.setdefault(payer, max(0, lane.billed - lane.cumulative))
+        billed = lane.billed - sum(job.amount for job in settling) - forgiven
+        return lane_credit(lane.cumulative, billed, held=sum(job.paid for job in open_jobs))
 
     async def _dispatch(self) -> None:
         if not self._server.is_ready:
@@ -359,14 +363,19 @@ class JobDesk:
         self._server.scheduler.add(live.terms, live.usage.prompt_tokens, now=now)
 
     async def _end(self, live: LiveJob, state: JobState, reason: str) -> None:
+        """Once a job: its fact on disk, then its last word. Payments wait, so that none is counted half-way."""
+        if live.is_over:
+            return
+        live.is_over = True
         now = self._ports.clock()
         tokens = live.usage.completion_tokens if state is JobState.FINISHED else None
         self._server.scheduler.finish(live.job_id, now=now, completion_tokens=tokens)
-        self._live.pop(live.job_id, None)
-        self._settling[live.job_id] = (live, now + SETTLING_S)
         usage = live.usage if live.amount else Usage()
-        ended = e.JobEnded(now, live.job_id, state, reason, usage, live.amount, live.timing)
-        await self._journal.record(ended)
+        async with self._payment_lock:
+            await self._journal.record(e.JobEnded(now, live.job_id, state, reason, usage, live.amount, live.timing))
+            self._live.pop(live.job_id, None)
+            live.paid = min(live.paid, live.amount)
+            self._settling[live.job_id] = (live, now + SETTLING_S)
         live.end(OutputEnded(state, reason, usage, live.amount))
         self._wake.set()
 
@@ -375,10 +384,10 @@ class JobDesk:
         return self._live.get(job_id) or self._quoted.get(job_id) or (settling[0] if settling else None)
 
     def _forget(self, now: float) -> None:
-        """Drop expired quotes and settled jobs; an old debt of a payer with nothing open is written off."""
+        """Drop expired quotes, and jobs whose last payment had its time: what was not paid by then is written off."""
         self._quoted = {i: live for i, live in self._quoted.items() if now - live.quoted_at < QUOTE_S}
-        self._settling = {i: entry for i, entry in self._settling.items() if entry[1] > now}
-        open_payers = {live.payer_id for live in self._live.values()} | {x.payer_id for x, _ in self._settling.values()}
-        for payer, lane in self._journal.state.ledger.lanes.items():
-            if payer not in open_payers:
-                self._forgiven[payer] = max(0, lane.billed - lane.cumulative)
+        for job_id, (live, until) in tuple(self._settling.items()):
+            if until <= now:
+                del self._settling[job_id]
+                unpaid = max(0, live.amount - live.paid)
+                self._forgiven[live.payer_id] = self._forgiven.get(live.payer_id, 0) + unpaid

@@ -46,6 +46,7 @@ class LiveJob:
         self.is_taken = False
         self.is_running = False
         self.is_retried = False
+        self.is_over = False
         self.cancel_reason = ""
         self._send, self.output = trio.open_memory_channel[JobOutput](OUTPUT_BACKLOG)
 

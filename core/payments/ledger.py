@@ -61,6 +61,7 @@ class Lane(msgspec.Struct, frozen=True):
     settling: int = 0
     billed: int = 0
     is_secured: bool = True
+    waiting_since: float | None = None
 
     @property
     def unredeemed(self) -> int:
@@ -112,7 +113,11 @@ def add_voucher(ledger: Ledger, fact: VoucherAccepted) -> Ledger:
     if fact.cumulative <= known.cumulative:
         return ledger
     lane = msgspec.structs.replace(
-        known, cumulative=fact.cumulative, signature=fact.signature, is_secured=fact.is_secured
+        known,
+        cumulative=fact.cumulative,
+        signature=fact.signature,
+        is_secured=fact.is_secured,
+        waiting_since=known.waiting_since if known.unredeemed else fact.at,
     )
     return msgspec.structs.replace(ledger, lanes={**ledger.lanes, fact.payer: lane})
 

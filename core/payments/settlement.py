@@ -18,7 +18,7 @@ from core import events as e
 from core.journal import Journal
 from core.payments import ledger
 from core.payments.chain import EscrowChain
-from core.payments.chain_values import ChainError, Receipt
+from core.payments.chain_values import ChainError, Receipt, TransactionRefused
 from core.payments.channel import PaymentChannel
 from core.payments.redemption import Redemption, RedemptionPolicy, decide
 from core.payments.voucher import Party
@@ -140,7 +140,7 @@ class Settlement:
                         cumulative=lane.cumulative,
                         signature=lane.signature,
                         redeemed=max(read.redeemed, lane.settling),
-                        waiting_since=time.time(),
+                        waiting_since=lane.waiting_since,
                     )
                 )
         return found
@@ -173,14 +173,20 @@ class Settlement:
         for entry in ledger.pending(self._journal.state.ledger):
             receipt = await self._ask(self._chain.receipt, entry.transaction)
             if receipt is None:
-                raw = await trio.to_thread.run_sync(self._store.transaction, entry.transaction)
-                if raw is not None:
-                    await self._ask(self._chain.broadcast, bytes.fromhex(raw))
+                await self._send_again(entry)
             elif not receipt.is_success:
                 reverted = e.TransactionFailed(time.time(), entry.transaction, "The chain reverted it.")
                 await self._journal.record(reverted)
             elif receipt.confirmations >= self._purse.confirmations:
                 await self._confirm(entry, receipt)
+
+    async def _send_again(self, entry: ledger.Transaction) -> None:
+        """Not mined: send the bytes that were written down once more. Another with its nonce was mined: it failed."""
+        raw = await trio.to_thread.run_sync(self._store.transaction, entry.transaction)
+        try:
+            await self._ask(self._chain.broadcast, bytes.fromhex(raw or ""))
+        except TransactionRefused as error:
+            await self._journal.record(e.TransactionFailed(time.time(), entry.transaction, str(error)))
 
     async def _confirm(self, entry: ledger.Transaction, receipt: Receipt) -> None:
         now = time.time()
@@ -225,5 +231,7 @@ class Settlement:
                 return await trio.to_thread.run_sync(partial(question, *arguments), abandon_on_cancel=True)
         except trio.TooSlowError:
             raise SettlementError("The chain does not answer. Nothing is lost; trying again.") from None
+        except TransactionRefused:
+            raise
         except ChainError as error:
             raise SettlementError(f"{error} Nothing is lost; trying again.") from error

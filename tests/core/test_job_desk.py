@@ -232,3 +232,25 @@ async def test_an_unpaid_remainder_is_written_off_at_the_next_quote(tmp_path: Pa
     bench.now += 60
     await bench.quoted("j2")
     assert await bench.desk.accept_payment(JobId("j2"), bench.voucher(10)) == 10
+
+
+async def test_a_job_that_ended_unpaid_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.running("j1")
+    await bench.makes(range(1, 6), "j1")
+    await bench.completes(5, "j1")
+    await bench.quoted("j2")
+    late = bench.voucher(10)
+    first = bench.voucher(10)
+    assert await bench.desk.accept_payment(JobId("j2"), first) == 10
+    assert await bench.desk.accept_payment(JobId("j1"), late) == 20
+    assert earnings(bench.journal.state).earned == 30
+
+
+async def test_a_job_ends_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    output = await bench.running()
+    await bench.completes(3)
+    await bench.desk.handle(WorkerDied("it was killed by SIGKILL", None))
+    assert len([x for x in drained(output) if isinstance(x, OutputEnded)]) == 1
+    assert bench.journal.state.total.finished == 1
