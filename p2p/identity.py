@@ -56,7 +56,7 @@ class Identity:
         return self._key.sign(message).signature.hex()
 
 
-def is_signed_by(peer_id: PeerId, message: bytes, signature: str) -> bool:
+def is_signed_by(peer_id: PeerId, message: bytes, *, signature: str) -> bool:
     """Whether this peer signed these bytes. False for anything malformed."""
     try:
         raw = bytes.fromhex(signature)

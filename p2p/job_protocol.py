@@ -118,7 +118,7 @@ class JobProvider:
         message = self._inbox.take(is_over=self.phase in (Phase.ENDED, Phase.CLOSED))
         if message is None:
             return None
-        self.phase = _heard({**REQUESTER_SAYS, **CROSSING}, self.phase, message)
+        self.phase = _heard({**REQUESTER_SAYS, **CROSSING}, self.phase, message=message)
         if isinstance(message, Propose):
             self.request = message.request
             self._answer.request = message.request
@@ -127,7 +127,7 @@ class JobProvider:
 
     def send(self, message: ProviderMessage) -> bytes:
         """The bytes of a message of ours. Raises LocalProtocolError if it is not ours to say now."""
-        phase = _said(PROVIDER_SAYS, self.phase, message)
+        phase = _said(PROVIDER_SAYS, self.phase, message=message)
         try:
             self._answer.check(message)
         except RemoteProtocolError as error:
@@ -172,14 +172,14 @@ class JobRequester:
         message = self._inbox.take(is_over=self.phase in (Phase.OPEN, Phase.ENDED, Phase.CLOSED))
         if message is None:
             return None
-        phase = _heard(PROVIDER_SAYS, self.phase, message)
+        phase = _heard(PROVIDER_SAYS, self.phase, message=message)
         self._answer.check(message)
         self.phase = phase
         return message
 
     def send(self, message: RequesterMessage) -> bytes:
         """The bytes of a message of ours. Raises LocalProtocolError if it is not ours to say now."""
-        self.phase = _said(REQUESTER_SAYS, self.phase, message)
+        self.phase = _said(REQUESTER_SAYS, self.phase, message=message)
         if isinstance(message, Propose):
             self._answer.request = message.request
             self._inbox.max_frames = _max_frames(message.request)
@@ -231,14 +231,14 @@ class _Inbox(Generic[Received]):
         return None
 
 
-def _heard(table: Table, phase: Phase, message: object) -> Phase:
+def _heard(table: Table, phase: Phase, *, message: object) -> Phase:
     after = table.get((phase, type(message)))
     if after is None:
         raise RemoteProtocolError(f"{type(message).__name__} may not come while {phase}")
     return after
 
 
-def _said(table: Table, phase: Phase, message: object) -> Phase:
+def _said(table: Table, phase: Phase, *, message: object) -> Phase:
     after = table.get((phase, type(message)))
     if after is None:
         raise LocalProtocolError(f"{type(message).__name__} may not be sent while {phase}")

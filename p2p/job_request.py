@@ -167,7 +167,7 @@ class _RequesterEnd:
     async def _accept(self, quoted: Quoted, updates: trio.MemorySendChannel[JobUpdate]) -> None:
         """Check the quote and pay the prompt, which starts the job; the answer is paid as it comes."""
         quote = quoted.quote
-        if not is_signed_by(self._peer, quote_bytes(quote), quoted.signature):
+        if not is_signed_by(self._peer, quote_bytes(quote), signature=quoted.signature):
             raise RemoteProtocolError("The quote is not signed by the peer.")
         self._quote = quote
         if objection := quote_objection(self._request, quote):
@@ -224,15 +224,18 @@ class _RequesterEnd:
         """We are being cancelled: say so, wait a little for the last word, pay what was delivered."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_S):
             try:
-                if self._conversation.phase in (Phase.PROPOSED, Phase.QUOTED, Phase.RUNNING):
-                    await self._object("The job was cancelled.")
-                while not self._conversation.is_over and self._conversation.phase is not Phase.OPEN:
-                    message = await self._link.receive()
-                    if isinstance(message, Finished | Failed):
-                        await self._finish(message)
-                await self._link.hang_up()
+                await self._part()
             except (StreamBroken, RemoteProtocolError):
                 return
+
+    async def _part(self) -> None:
+        if self._conversation.phase in (Phase.PROPOSED, Phase.QUOTED, Phase.RUNNING):
+            await self._object("The job was cancelled.")
+        while not self._conversation.is_over and self._conversation.phase is not Phase.OPEN:
+            message = await self._link.receive()
+            if isinstance(message, Finished | Failed):
+                await self._finish(message)
+        await self._link.hang_up()
 
     def _broken(self, reason: str) -> JobOver:
         usage = self._conversation.usage

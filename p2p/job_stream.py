@@ -56,7 +56,7 @@ Link = JobLink[ProviderMessage, RequesterMessage]
 class JobHost(Protocol):
     """What a job stream needs of whoever runs the jobs."""
 
-    async def quote(self, request: JobRequest, payer: Party, peer: PeerId) -> Quote | Reject:
+    async def quote(self, request: JobRequest, payer: Party, *, peer: PeerId) -> Quote | Reject:
         """A price and a time for this job, or why not."""
 
     async def accept_payment(self, job_id: JobId, voucher: Voucher) -> int | str:
@@ -98,6 +98,7 @@ class _ProviderEnd:
         self._paid = 0
         self._amount: int | None = None
         self._settled = trio.Event()
+        self._selling = trio.CancelScope()
 
     async def run(self) -> None:
         propose = await self.link.receive(within_s=FIRST_FRAME_S)
@@ -108,7 +109,7 @@ class _ProviderEnd:
             await self.link.send(Rejected(Reject(job_id, fault)))
             return
         with trio.fail_after(QUOTE_S):
-            answer = await self._host.quote(propose.request, propose.payer, self._peer)
+            answer = await self._host.quote(propose.request, propose.payer, peer=self._peer)
         if isinstance(answer, Reject):
             await self.link.send(Rejected(answer))
             return
@@ -131,9 +132,13 @@ class _ProviderEnd:
         if isinstance(output, str):
             await self._end(OutputEnded(JobState.FAILED, output, Usage(), 0))
             return
-        async with output, trio.open_nursery() as nursery:
+        with output, self._selling:
+            await self._carry(job_id, output)
+
+    async def _carry(self, job_id: JobId, output: trio.MemoryReceiveChannel[JobOutput]) -> None:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.keep_alive)
-            nursery.start_soon(self._listen, job_id, nursery.cancel_scope)
+            nursery.start_soon(self._listen, job_id)
             await self._deliver(output)
             await self._settle()
             nursery.cancel_scope.cancel()
@@ -159,24 +164,24 @@ class _ProviderEnd:
             self._settled.set()
         return None
 
-    async def _listen(self, job_id: JobId, scope: trio.CancelScope) -> None:
+    async def _listen(self, job_id: JobId) -> None:
         """Take payments, a Cancel, or the end. When the requester is gone there is nobody to deliver to: stop all."""
         try:
             while (message := await self.link.receive()) is not None:
-                await self._heed(job_id, message, scope)
+                await self._heed(job_id, message)
         except (StreamBroken, RemoteProtocolError) as error:
             log.info("the requester of a job is gone: %s", error)
             await self._stop(job_id, "The requester left.")
-            scope.cancel()
+            self._selling.cancel()
         self._settled.set()
 
-    async def _heed(self, job_id: JobId, message: RequesterMessage, scope: trio.CancelScope) -> None:
+    async def _heed(self, job_id: JobId, message: RequesterMessage) -> None:
         match message:
             case Pay(voucher=voucher):
                 if (fault := await self._credit(job_id, voucher)) and self._amount is None:
                     await self._stop(job_id, fault)
             case Cancel():
-                scope.deadline = trio.current_time() + CANCEL_S
+                self._selling.deadline = trio.current_time() + CANCEL_S
                 await self._stop(job_id, "The requester cancelled.")
             case Keep() | Propose():
                 return

@@ -29,7 +29,7 @@ def offer_fault(signed: SignedOffer, now: float) -> str | None:
         return "The offer's model or price is out of bounds."
     if len(signed.addresses) > MAX_ADDRESSES or any(len(a) > MAX_ADDRESS_CHARS for a in signed.addresses):
         return "The offer has too many addresses."
-    if not is_signed_by(PeerId(offer.peer_id), offer_bytes(offer), signed.signature):
+    if not is_signed_by(PeerId(offer.peer_id), offer_bytes(offer), signature=signed.signature):
         return "The offer is not signed by its peer."
     return None
 

@@ -1,12 +1,11 @@
 """Which peers to ask for a job, and whose quote to take (scheduling.md, "Across peers").
 
-Pure: randomness comes in as a Random. Sampling in proportion to capacity keeps requesters from all running to one peer.
+Pure: randomness comes in as a function. Sampling in proportion to capacity keeps requesters from running to one peer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from random import Random
 
 from core.job import PeerId
 from core.offer import Offer, Quote
@@ -16,14 +15,17 @@ ASKED = 3
 Reputation = Callable[[PeerId], float]
 """Measured over quoted time, 1 for a stranger (p2p.peer_score)."""
 
+Draw = Callable[[], float]
+"""A number from 0 up to 1, another each time."""
+
 
 def sample(
-    offers: Sequence[Offer], *, reputation: Reputation, draw: Random, bid_per_mtok: int = 0, k: int = ASKED
+    offers: Sequence[Offer], *, reputation: Reputation, draw: Draw, bid_per_mtok: int = 0, k: int = ASKED
 ) -> list[Offer]:
     """Up to k offers that the bid covers (0: any price), drawn without replacement by capacity over reputation^2."""
     affordable = [offer for offer in offers if bid_per_mtok == 0 or offer.price.output_per_mtok <= bid_per_mtok]
     # Efraimidis and Spirakis: the k largest u^(1/w) are a weighted sample without replacement.
-    keyed = [(draw.random() ** (1 / _weight(offer, reputation)), offer.peer_id, offer) for offer in affordable]
+    keyed = [(draw() ** (1 / _weight(offer, reputation)), offer.peer_id, offer) for offer in affordable]
     return [offer for _, _, offer in sorted(keyed, key=lambda entry: entry[:2], reverse=True)[:k]]
 
 

@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -122,19 +123,19 @@ class Swarm:
 
     async def find_offers(self, model: str, *, deadline_s: float) -> list[SignedOffer]:
         """Offers of others for this model, checked and newest first a peer; what was found by the deadline."""
-        found: list[SignedOffer] = self._known.find(model, now=time.time())
-        first = trio.Event()
+        search = _Search(model, self._known.find(model, now=time.time()))
         with trio.move_on_after(deadline_s):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._search, model, found, first)
-                nursery.start_soon(_linger, first, nursery.cancel_scope)
-                if found:
-                    first.set()
-        return [s for s in freshest(found) if s.offer.peer_id != self.peer_id]
+                nursery.start_soon(self._search, search)
+                await search.first.wait()
+                with trio.move_on_after(LINGER_S):
+                    await search.done.wait()
+                nursery.cancel_scope.cancel()
+        return [signed for signed in freshest(search.found) if signed.offer.peer_id != self.peer_id]
 
     async def open_job(self, peer_id: PeerId, addresses: tuple[str, ...] = ()) -> ByteStream:
         """A job stream to this peer, dialled if need be; whoever gets it must reset it. Raises PeerUnreachable."""
-        return await self._open(peer_id, addresses, JOB_PROTOCOL)
+        return await self._open(peer_id, JOB_PROTOCOL, addresses=addresses)
 
     async def _run_host(self, task_status: trio.TaskStatus[None]) -> None:
         host = PeerHost(self._identity.seed, network=self._network)
@@ -199,13 +200,14 @@ class Swarm:
         with trio.move_on_after(TELL_S):
             async with trio.open_nursery() as nursery:
                 for peer_id in tuple(connected)[:MAX_TOLD]:
-                    fresh = tuple(s for s in offers if (peer_id, *_version(s)) not in self._told)
-                    if fresh:
-                        nursery.start_soon(self._tell, host, peer_id, fresh)
+                    nursery.start_soon(self._tell, peer_id, offers)
 
-    async def _tell(self, host: PeerHost, peer_id: PeerId, offers: tuple[SignedOffer, ...]) -> None:
+    async def _tell(self, peer_id: PeerId, offers: tuple[SignedOffer, ...]) -> None:
+        offers = tuple(signed for signed in offers if (peer_id, *_version(signed)) not in self._told)
+        if not offers:
+            return
         try:
-            await ask(await host.open_stream(peer_id, QUERY_PROTOCOL), Tell(offers))
+            await ask(await self._open(peer_id, QUERY_PROTOCOL), Tell(offers))
         except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
             log.debug("%s was not told of our offers: %s", peer_id, error)
             return
@@ -219,7 +221,7 @@ class Swarm:
             if await host.provide(provider_key(self._network, model)):
                 self._provided_at[model] = now
 
-    async def _search(self, model: str, found: list[SignedOffer], first: trio.Event) -> None:
+    async def _search(self, search: _Search) -> None:
         """Ask those we are connected to, and those whom the DHT names."""
         asked: set[PeerId] = {self.peer_id}
         async with trio.open_nursery() as nursery:
@@ -227,36 +229,33 @@ class Swarm:
             def ask_soon(peer_id: PeerId, addresses: tuple[str, ...]) -> None:
                 if peer_id not in asked and len(asked) <= MAX_ASKED:
                     asked.add(peer_id)
-                    nursery.start_soon(self._collect, peer_id, addresses, (model, found, first))
+                    nursery.start_soon(partial(self._collect, peer_id, search, addresses=addresses))
 
             for peer_id in self.peers():
                 ask_soon(peer_id, ())
-            for peer_id, addresses in await self._providers(model):
+            for peer_id, addresses in await self._providers(search.model):
                 ask_soon(peer_id, addresses)
-        first.set()
+        search.end()
 
     async def _providers(self, model: str) -> list[tuple[PeerId, tuple[str, ...]]]:
         if self._host is None or not self.peers():
             return []
         return await self._host.find_providers(provider_key(self._network, model))
 
-    async def _collect(self, peer_id: PeerId, addresses: tuple[str, ...], into: Any) -> None:
-        model, found, first = into
+    async def _collect(self, peer_id: PeerId, search: _Search, *, addresses: tuple[str, ...]) -> None:
         try:
-            answer = await ask(await self._open(peer_id, addresses, QUERY_PROTOCOL), offers_of(model))
+            answer = await ask(await self._open(peer_id, QUERY_PROTOCOL, addresses=addresses), offers_of(search.model))
         except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
             log.debug("%s could not be asked for offers: %s", peer_id, error)
             return
         now = time.time()
         offers = answer.offers if isinstance(answer, Offers) else ()
-        good = [s for s in offers if s.offer.model == model and offer_fault(s, now) is None]
+        good = [s for s in offers if s.offer.model == search.model and offer_fault(s, now) is None]
         for signed in good:
             self._known.add(signed, now=now)
-        found.extend(good)
-        if good:
-            first.set()
+        search.add(good)
 
-    async def _open(self, peer_id: PeerId, addresses: tuple[str, ...], protocol: str) -> ByteStream:
+    async def _open(self, peer_id: PeerId, protocol: str, *, addresses: tuple[str, ...] = ()) -> ByteStream:
         if self._host is None:
             raise PeerUnreachable("This peer is not in the network now.")
         await self._host.connect(peer_id, addresses)
@@ -268,11 +267,24 @@ def provider_key(network: str, model: str) -> bytes:
     return b"\x12\x20" + hashlib.sha256(f"starling/{network}/{model}".encode()).digest()
 
 
-async def _linger(first: trio.Event, scope: trio.CancelScope) -> None:
-    """Once someone has answered, give the others a moment more and no longer."""
-    await first.wait()
-    await trio.sleep(LINGER_S)
-    scope.cancel()
+class _Search:
+    """One look for offers; first is set with the first offer, done when there is nobody left to ask: both are then."""
+
+    def __init__(self, model: str, known: list[SignedOffer]) -> None:
+        self.model = model
+        self.found: list[SignedOffer] = []
+        self.first = trio.Event()
+        self.done = trio.Event()
+        self.add(known)
+
+    def add(self, offers: list[SignedOffer]) -> None:
+        self.found.extend(offers)
+        if offers:
+            self.first.set()
+
+    def end(self) -> None:
+        self.first.set()
+        self.done.set()
 
 
 def _version(signed: SignedOffer) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -49,11 +50,11 @@ class Dht:
         closest = await self._kad.peer_routing.find_closest_peers_network(key)
         async with trio.open_nursery() as nursery:
             for peer_id in closest[:MAX_ASKED]:
-                nursery.start_soon(self._ask, peer_id, key, found)
+                nursery.start_soon(partial(self._ask, peer_id, key, found=found))
         _merge(found, self._kad.provider_store.get_providers(key))
         return list(found.items())
 
-    async def _ask(self, peer_id: Any, key: bytes, found: dict[PeerId, tuple[str, ...]]) -> None:
+    async def _ask(self, peer_id: Any, key: bytes, *, found: dict[PeerId, tuple[str, ...]]) -> None:
         with trio.move_on_after(QUERY_S):
             providers, _ = await self._kad.provider_store._get_providers_from_peer_with_closers(peer_id, key)
             _merge(found, providers)

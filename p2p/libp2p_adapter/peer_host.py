@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -63,14 +64,7 @@ class PeerHost:
             async with self._host.run(wanted):
                 if not self._host.get_transport_addrs():
                     raise SwarmError("No address of this machine can be listened on.")
-                async with self._dht.running(), trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    task_status.started()
-                    try:
-                        await trio.sleep_forever()
-                    finally:
-                        self._nursery = None
-                        await self._host.get_network().take_leave()
+                await self._stay(task_status)
         except* PortInUse as group:
             raise _first(group) from None
         finally:
@@ -95,7 +89,8 @@ class PeerHost:
         usable = [address for address in addresses if _is_usable(address)][:MAX_ADDRESSES]
         async with trio.open_nursery() as nursery:
             for place, address in enumerate(usable):
-                nursery.start_soon(self._dial, peer_id, address, place, nursery.cancel_scope)
+                won = nursery.cancel_scope
+                nursery.start_soon(partial(self._dial, peer_id, address, delay_s=place * DIAL_STAGGER_S, won=won))
         if peer_id not in self.connected():
             raise PeerUnreachable("The peer does not answer at any address known for it.")
         await self._dht.meet(_id(peer_id))
@@ -120,8 +115,18 @@ class PeerHost:
         """Peers with a provider record for this multihash, and their addresses."""
         return await self._dht.find_providers(key)
 
-    async def _dial(self, peer_id: PeerId, address: str, place: int, won: trio.CancelScope) -> None:
-        await trio.sleep(place * DIAL_STAGGER_S)
+    async def _stay(self, task_status: trio.TaskStatus[Any]) -> None:
+        async with self._dht.running(), trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+                await self._host.get_network().take_leave()
+
+    async def _dial(self, peer_id: PeerId, address: str, *, delay_s: float, won: trio.CancelScope) -> None:
+        await trio.sleep(delay_s)
         try:
             with trio.fail_after(DIAL_S + UPGRADE_S):
                 peer = _id(peer_id)

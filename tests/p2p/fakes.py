@@ -130,7 +130,7 @@ class FakeHost:
         self.peer = ""
         self.on_paid = trio.Event()
 
-    async def quote(self, request: JobRequest, payer: Party, peer: PeerId) -> Quote | Reject:
+    async def quote(self, request: JobRequest, payer: Party, *, peer: PeerId) -> Quote | Reject:
         self.peer = peer
         if self.refusal:
             return Reject(request.terms.job_id, self.refusal, 1.0)

@@ -42,9 +42,9 @@ def test_a_peer_id_names_its_key() -> None:
 @pytest.mark.parametrize("peer_id", ["", "12D3", "x" * 52, "1" * 52, "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"])
 def test_no_signature_holds_for_what_is_no_peer_id(peer_id: str) -> None:
     identity = Identity(b"\x07" * 32)
-    assert not is_signed_by(PeerId(peer_id), b"text", identity.sign(b"text"))
+    assert not is_signed_by(PeerId(peer_id), b"text", signature=identity.sign(b"text"))
 
 
 @pytest.mark.parametrize("signature", ["", "zz", "00" * 63, "00" * 64, "00" * 65])
 def test_a_malformed_signature_is_no_signature(signature: str) -> None:
-    assert not is_signed_by(Identity(b"\x07" * 32).peer_id, b"text", signature)
+    assert not is_signed_by(Identity(b"\x07" * 32).peer_id, b"text", signature=signature)

@@ -62,10 +62,10 @@ def test_unknown_keys_are_ignored_and_unknown_tags_refused() -> None:
 
 
 def test_a_signed_offer_is_its_peers_and_nobody_elses() -> None:
-    assert is_signed_by(IDENTITY.peer_id, m.offer_bytes(OFFER), SIGNED.signature)
+    assert is_signed_by(IDENTITY.peer_id, m.offer_bytes(OFFER), signature=SIGNED.signature)
     dearer = msgspec.structs.replace(OFFER, slots=5)
-    assert not is_signed_by(IDENTITY.peer_id, m.offer_bytes(dearer), SIGNED.signature)
-    assert not is_signed_by(Identity(b"\x01" * 32).peer_id, m.offer_bytes(OFFER), SIGNED.signature)
+    assert not is_signed_by(IDENTITY.peer_id, m.offer_bytes(dearer), signature=SIGNED.signature)
+    assert not is_signed_by(Identity(b"\x01" * 32).peer_id, m.offer_bytes(OFFER), signature=SIGNED.signature)
 
 
 def test_a_good_proposal_has_no_fault() -> None:

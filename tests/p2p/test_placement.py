@@ -28,13 +28,13 @@ def quote(ttft_s: float, *, price: int = 100) -> Quote:
 
 
 def test_peers_are_drawn_in_proportion_to_capacity() -> None:
-    offers, draw = [offer("slow", speed=10), offer("fast", speed=30)], Random(1)
+    offers, draw = [offer("slow", speed=10), offer("fast", speed=30)], Random(1).random
     drawn = Counter(sample(offers, reputation=even, draw=draw, k=1)[0].peer_id for _ in range(4_000))
     assert drawn["fast"] / 4_000 == pytest.approx(0.75, abs=0.03)
 
 
 def test_a_peer_twice_as_late_is_drawn_a_quarter_as_often() -> None:
-    offers, draw = [offer("late"), offer("good")], Random(2)
+    offers, draw = [offer("late"), offer("good")], Random(2).random
     late = {"late": 2.0}
     drawn = Counter(
         sample(offers, reputation=lambda p: late.get(p, 1.0), draw=draw, k=1)[0].peer_id for _ in range(4_000)
@@ -44,10 +44,10 @@ def test_a_peer_twice_as_late_is_drawn_a_quarter_as_often() -> None:
 
 def test_nobody_is_drawn_twice_nor_above_the_bid() -> None:
     offers = [offer("a"), offer("b"), offer("dear", price=500)]
-    drawn = sample(offers, reputation=even, draw=Random(3), bid_per_mtok=100, k=5)
+    drawn = sample(offers, reputation=even, draw=Random(3).random, bid_per_mtok=100, k=5)
     assert {o.peer_id for o in drawn} == {"a", "b"}
     assert len(drawn) == 2
-    assert len(sample(offers, reputation=even, draw=Random(3), k=2)) == 2
+    assert len(sample(offers, reputation=even, draw=Random(3).random, k=2)) == 2
 
 
 def test_the_soonest_believed_quote_within_the_bid_wins() -> None:
