@@ -97,14 +97,14 @@ async def _alone(arguments: argparse.Namespace, home: Home) -> int:
         journal = Journal(store)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tell_progress, journal)
-            code = await _do(arguments, journal, home)
+            code = await _do(arguments, journal, home=home)
             nursery.cancel_scope.cancel()
         return code
     finally:
         store.close()
 
 
-async def _do(arguments: argparse.Namespace, journal: Journal, home: Home) -> int:
+async def _do(arguments: argparse.Namespace, journal: Journal, *, home: Home) -> int:
     models = ModelStore(home.models)
     meta_model = MetaModel.open(asset_path("metamodel/prior.json"))
     preparation = Preparation(journal, models, meta_model=meta_model, settings=Settings())
@@ -132,10 +132,12 @@ async def _tell_progress(journal: Journal) -> None:
     with journal.watch() as watcher:
         async for numbered in watcher.events:
             if isinstance(numbered.event, e.WorkProgressed):
-                event = numbered.event
-                print(f"\r{event.fraction:4.0%} {event.text:60.60}", end="", file=sys.stderr, flush=True)
-                if event.fraction >= 0.99:
-                    print(file=sys.stderr)
+                _tell(numbered.event)
+
+
+def _tell(event: e.WorkProgressed) -> None:
+    end = "\n" if event.fraction >= 0.99 else ""
+    print(f"\r{event.fraction:4.0%} {event.text:60.60}", end=end, file=sys.stderr, flush=True)
 
 
 def _show(benchmark: Benchmark, *, is_json: bool) -> None:

@@ -17,6 +17,8 @@ from core.payments.ledger import Earnings
 from core.state import earnings
 
 MAX_LISTED_JOBS = 30
+MAX_MEASURED_JOBS = 50
+LONELY_MARGIN = 0.25
 
 
 def money(amount: int, *, decimals: int, symbol: str) -> str:
@@ -70,11 +72,14 @@ def plan_object(state: NodeState) -> dict[str, Any]:
 
 
 def measured_decode(state: NodeState) -> float:
-    """What jobs measured of the plan that serves (the median of the last ones), else what its benchmark did."""
-    speeds = sorted(job.tokens_per_s for job in state.ended[:50] if job.tokens_per_s > 0)
-    if speeds:
-        return speeds[len(speeds) // 2]
-    return 0.0 if state.choice is None else state.choice.measured_decode_tokens_per_s
+    """What jobs measured of the plan that serves: the median over those with the fewest neighbours, since the
+    prediction beside it is for one job alone. Before any job, what the benchmark did, if it was of this plan."""
+    jobs = [job for job in state.ended[:MAX_MEASURED_JOBS] if job.tokens_per_s > 0]
+    if not jobs:
+        return 0.0 if state.choice is None else state.choice.measured_decode_tokens_per_s
+    loneliest = min(job.batch for job in jobs)
+    speeds = sorted(job.tokens_per_s for job in jobs if job.batch <= loneliest + LONELY_MARGIN)
+    return speeds[len(speeds) // 2]
 
 
 def earnings_object(state: NodeState) -> dict[str, Any]:

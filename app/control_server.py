@@ -32,7 +32,7 @@ Executor = Callable[[Command], Awaitable[Reply]]
 class ControlServer:
     """Serves clients until cancelled. execute is the engine's; journal is what there is to watch."""
 
-    def __init__(self, journal: Journal, execute: Executor, token: str) -> None:
+    def __init__(self, journal: Journal, execute: Executor, *, token: str) -> None:
         self._journal = journal
         self._execute = execute
         self._token = token
@@ -49,7 +49,7 @@ class ControlServer:
         self._clients += 1
         try:
             async with stream:
-                await _Client(stream, self._journal, self._execute).run(self._token)
+                await _Client(stream, self._journal, execute=self._execute).run(self._token)
         except* CLIENT_FAULTS:
             pass
         finally:
@@ -57,7 +57,7 @@ class ControlServer:
 
 
 class _Client:
-    def __init__(self, stream: trio.SocketStream, journal: Journal, execute: Executor) -> None:
+    def __init__(self, stream: trio.SocketStream, journal: Journal, *, execute: Executor) -> None:
         self._stream = stream
         self._journal = journal
         self._execute = execute

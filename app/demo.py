@@ -101,10 +101,10 @@ def _run_headless(arguments: argparse.Namespace, folder: Path) -> int:
         client.execute(c.RedeemVouchers(), timeout_s=REDEEM_TIMEOUT_S)
         state = client.snapshot()
         steps(f"Settled: {earnings(state).withdrawable} of the smallest unit can be withdrawn")
-        return _report(arguments, state, devnet.network)
+        return _report(arguments, state, network=devnet.network)
 
 
-def _report(arguments: argparse.Namespace, state: NodeState, network: Network | None) -> int:
+def _report(arguments: argparse.Namespace, state: NodeState, *, network: Network | None) -> int:
     if network is None:
         raise DemoFailed("The network is gone.")
     result = result_object(state, network)

@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import sys
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -57,13 +58,13 @@ def main() -> int:
     arguments = parser.parse_args()
     log_to(Home(arguments.home), "requester")
     try:
-        trio.run(_run, Home(arguments.home), arguments.network, Load(arguments.jobs))
+        trio.run(partial(_run, Home(arguments.home), arguments.network, load=Load(arguments.jobs)))
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-async def _run(home: Home, network: Path, load: Load) -> None:
+async def _run(home: Home, network: Path, *, load: Load) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_with_stdin, nursery.cancel_scope)
         async with open_requester(home, network) as requester:
@@ -81,7 +82,7 @@ async def _send(requester: Requester, load: Load) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(load.jobs):
             await places.acquire()
-            nursery.start_soon(_one, requester, load, number, places)
+            nursery.start_soon(partial(_one, requester, load, number=number, places=places))
 
 
 async def _send_without_end(requester: Requester, load: Load) -> None:
@@ -90,16 +91,16 @@ async def _send_without_end(requester: Requester, load: Load) -> None:
     async with trio.open_nursery() as nursery:
         for number in count():
             await places.acquire()
-            nursery.start_soon(_one, requester, load, number, places)
+            nursery.start_soon(partial(_one, requester, load, number=number, places=places))
             await trio.sleep(draw.uniform(*PAUSE_S))
 
 
-async def _one(requester: Requester, load: Load, number: int, places: trio.Semaphore) -> None:
+async def _one(requester: Requester, load: Load, *, number: int, places: trio.Semaphore) -> None:
     """One job, asked again while peers decline it for now."""
     over = JobOver(JobState.DECLINED, "No peer took this job in time.")
     with trio.move_on_after(PATIENCE_S):
         for attempt in count():
-            over = await requester.run(_request(load, number, attempt), _ignore)
+            over = await requester.run(_request(load, number, attempt=attempt), _ignore)
             if over.state in (JobState.FINISHED, JobState.FAILED, JobState.CANCELLED):
                 break
             await trio.sleep(max(RETRY_S, over.retry_after_s))
@@ -121,7 +122,7 @@ async def _ignore(update: object) -> None:
     """The demo shows jobs from the provider's side; the words are for nobody."""
 
 
-def _request(load: Load, number: int, attempt: int) -> JobRequest:
+def _request(load: Load, number: int, *, attempt: int) -> JobRequest:
     draw = random.Random(f"{load.seed}-{number}")
     question = QUESTIONS[number % len(QUESTIONS)]
     max_tokens = draw.choice((64, 96, 160, 256))

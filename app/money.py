@@ -37,5 +37,5 @@ def open_money(home: Home, network: Network) -> Money:
         timeout_s=CHAIN_TIMEOUT_S,
     )
     if network.is_devnet and chain.gas_balance(wallet.party.hot) < LEAST_GAS_WEI:
-        fund_devnet(network, wallet.party, 0)
+        fund_devnet(network, wallet.party, amount=0)
     return Money(network, wallet, chain)

@@ -95,7 +95,7 @@ async def run_node(words: EngineWords) -> None:
         store = Store(home.database)
         stack.callback(store.close)
         journal = Journal(store)
-        _check_same_network(journal, network, home)
+        _check_same_network(journal, network, home=home)
         money = await trio.to_thread.run_sync(open_money, home, network)
         await _name_network(journal, money)
         engine = await _build(journal, store, home=home, money=money, settings=settings)
@@ -138,7 +138,7 @@ async def _serve(engine: Engine, journal: Journal, *, lock: EngineLock, home: Ho
     token = secrets.token_urlsafe(32)
     write_secret(home.control_token, token)
     listener, address = await open_listener(control_address(home))
-    server = ControlServer(journal, engine.execute, token)
+    server = ControlServer(journal, engine.execute, token=token)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run, listener)
         nursery.start_soon(partial(_quit_on_signals, engine))
@@ -159,7 +159,7 @@ async def _quit_on_signals(engine: Engine) -> None:
     raise Trouble("Stopping took too long, so running work was cut off.")
 
 
-def _check_same_network(journal: Journal, network: Network, home: Home) -> None:
+def _check_same_network(journal: Journal, network: Network, *, home: Home) -> None:
     known = journal.state.network
     if known is not None and (known.chain_id, known.escrow.lower()) != (network.chain_id, network.escrow.lower()):
         raise Trouble(

@@ -6,6 +6,7 @@ Never signs more than a job's amount. What was signed for a job and not used sta
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import trio
 
@@ -48,7 +49,7 @@ class WalletPayer:
         worker = Party(quote.worker_owner, quote.worker_hot)
         async with self._lock:
             try:
-                return await trio.to_thread.run_sync(self._pay, quote.job_id, worker.id, amount)
+                return await trio.to_thread.run_sync(partial(self._pay, quote.job_id, worker.id, amount=amount))
             except ChainError as error:
                 return f"The payment could not be secured: {error}"
 
@@ -62,7 +63,7 @@ class WalletPayer:
         if worker and signed > amount:
             await trio.to_thread.run_sync(lambda: self._store.spend(worker, amount - signed, at=time.time()))
 
-    def _pay(self, job_id: JobId, worker: str, amount: int) -> Voucher:
+    def _pay(self, job_id: JobId, worker: str, *, amount: int) -> Voucher:
         if worker not in self._secured:
             self._secure(worker)
             self._secured.add(worker)
@@ -80,7 +81,7 @@ class WalletPayer:
             return
         free = self._chain.account(self.party).free
         if self._network.is_devnet and free < COLLATERAL_UNITS * unit:
-            fund_devnet(self._network, self.party, DEVNET_FUNDS_UNITS * unit)
+            fund_devnet(self._network, self.party, amount=DEVNET_FUNDS_UNITS * unit)
             free = self._chain.account(self.party).free
         amount = min(COLLATERAL_UNITS * unit, free)
         if amount > 0:
@@ -90,7 +91,7 @@ class WalletPayer:
         self._store.keep_transaction(transaction, raw.hex(), purpose="reserve", at=time.time())
 
 
-def fund_devnet(network: Network, party: Party, amount: int) -> None:
+def fund_devnet(network: Network, party: Party, *, amount: int) -> None:
     """Test money from a devnet's unlocked account: amount in the escrow, and ether for fees."""
     deployment = Deployment(
         chain_id=network.chain_id,

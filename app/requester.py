@@ -39,7 +39,7 @@ Tell = Callable[[JobUpdate], Awaitable[None]]
 class Requester:
     """One wallet's jobs. Several may run at once."""
 
-    def __init__(self, swarm: Swarm, payer: WalletPayer, network: Network) -> None:
+    def __init__(self, swarm: Swarm, payer: WalletPayer, *, network: Network) -> None:
         self.network = network
         self._swarm = swarm
         self._payer = payer
@@ -53,7 +53,7 @@ class Requester:
             if offer is None:
                 break
             tried.add(offer.offer.peer_id)
-            over = await self._at(offer, request, tell)
+            over = await self._at(offer, request, tell=tell)
             if over.state is not JobState.DECLINED and not _may_try_again(over):
                 break
             new_id = JobId(f"{request.terms.job_id[:48]}-{secrets.token_hex(4)}")
@@ -72,7 +72,7 @@ class Requester:
         fresh = [signed for signed in offers if signed.offer.peer_id not in tried]
         return max(fresh, key=lambda s: s.offer.decode_tokens_per_s * s.offer.slots, default=None)
 
-    async def _at(self, signed: SignedOffer, request: JobRequest, tell: Tell) -> JobOver:
+    async def _at(self, signed: SignedOffer, request: JobRequest, *, tell: Tell) -> JobOver:
         peer = PeerId(signed.offer.peer_id)
         over = JobOver(JobState.FAILED, "The peer closed the stream.")
         try:
@@ -104,7 +104,7 @@ async def open_requester(home: Home, network_file: Path | None) -> AsyncIterator
         try:
             money = await trio.to_thread.run_sync(open_money, home, network)
             async with _swarm_of(network) as swarm:
-                yield Requester(swarm, _payer(money, store), network)
+                yield Requester(swarm, _payer(money, store), network=network)
         finally:
             store.close()
 

@@ -139,6 +139,7 @@ class Job(msgspec.Struct, frozen=True):
     first_token_at: float | None = None
     ended_at: float | None = None
     tokens_per_s: float = 0.0
+    batch: float = 1.0
     reason: str = ""
     place: int = 0
     why_here: str = ""

@@ -80,7 +80,7 @@ class JobDesk:
         """How many jobs wait or run."""
         return len(self._live)
 
-    async def quote(self, request: JobRequest, payer: Party, peer: PeerId) -> Quote | Reject:
+    async def quote(self, request: JobRequest, payer: Party, *, peer: PeerId) -> Quote | Reject:
         """A price and a time, or why not. Bounded: a peer that keeps asking gets refusals, never memory."""
         now = self._ports.clock()
         self._forget(now)
@@ -133,7 +133,7 @@ class JobDesk:
         if live.is_running:
             await self._server.send(w.Cancel(job_id))
         else:
-            await self._end(live, JobState.CANCELLED, reason)
+            await self._end(live, JobState.CANCELLED, reason=reason)
 
     async def cancel_all(self, reason: str) -> None:
         """Stop every job."""
@@ -235,7 +235,7 @@ class JobDesk:
                 accepted = self._judge(fresh or channel, voucher)
             if isinstance(accepted, VoucherRejected):
                 return accepted.fault
-            await self._journal.record(*self._facts_of(live, accepted, channel.cumulative))
+            await self._journal.record(*self._facts_of(live, accepted, before=channel.cumulative))
             self._channels[live.payer_id] = accepted
         elif voucher.worker != channel.worker:
             return Fault.WRONG_WORKER
@@ -247,7 +247,7 @@ class JobDesk:
         credit = min(self._terms.settings.unsecured_credit, channel.free)
         return accept(channel, voucher, domain=self._terms.domain, credit_cap=credit, now=self._ports.clock())
 
-    def _facts_of(self, live: LiveJob, accepted: PaymentChannel, before: int) -> list[e.Fact]:
+    def _facts_of(self, live: LiveJob, accepted: PaymentChannel, *, before: int) -> list[e.Fact]:
         now = self._ports.clock()
         facts: list[e.Fact] = []
         if live.job_id in self._quoted:
@@ -336,7 +336,7 @@ class JobDesk:
             return
         live.usage = report.usage
         live.timing = report.timing
-        await self._end(live, JobState.FINISHED, report.reason)
+        await self._end(live, JobState.FINISHED, reason=report.reason)
 
     async def _faulted(self, report: w.JobFault) -> None:
         live = self._live.get(report.job_id)
@@ -344,7 +344,7 @@ class JobDesk:
             return
         is_cancelled = report.kind is w.FaultKind.CANCELLED
         reason = live.cancel_reason if is_cancelled and live.cancel_reason else report.message
-        await self._end(live, JobState.CANCELLED if is_cancelled else JobState.FAILED, reason)
+        await self._end(live, JobState.CANCELLED if is_cancelled else JobState.FAILED, reason=reason)
 
     async def _worker_died(self, died: WorkerDied) -> None:
         """Jobs with nothing delivered go back to the queue once; the others fail, billed for what was delivered."""
@@ -354,7 +354,7 @@ class JobDesk:
             if live.usage.completion_tokens == 0 and not live.is_retried and not live.cancel_reason:
                 self._requeue(live)
             else:
-                await self._end(live, JobState.FAILED, f"The worker stopped while this job ran: {died.reason}")
+                await self._end(live, JobState.FAILED, reason=f"The worker stopped while this job ran: {died.reason}")
 
     def _requeue(self, live: LiveJob) -> None:
         now = self._ports.clock()
@@ -362,7 +362,7 @@ class JobDesk:
         self._server.scheduler.finish(live.job_id, now=now)
         self._server.scheduler.add(live.terms, live.usage.prompt_tokens, now=now)
 
-    async def _end(self, live: LiveJob, state: JobState, reason: str) -> None:
+    async def _end(self, live: LiveJob, state: JobState, *, reason: str) -> None:
         """Once a job: its fact on disk, then its last word. Payments wait, so that none is counted half-way."""
         if live.is_over:
             return

@@ -79,6 +79,7 @@ def _progressed(state: NodeState, event: e.JobProgressed) -> NodeState:
         usage=event.usage,
         amount=event.amount,
         tokens_per_s=event.tokens_per_s,
+        prompt_read_at=job.prompt_read_at or event.at,
         first_token_at=job.first_token_at or (event.at if is_decoding else None),
         place=0,
         why_here="",
@@ -99,26 +100,27 @@ def _ended(state: NodeState, event: e.JobEnded) -> NodeState:
         amount=event.amount,
         ended_at=event.at,
         tokens_per_s=speed,
+        batch=event.timing.batch,
         place=0,
         why_here="",
     )
     live = {job_id: other for job_id, other in state.jobs.items() if job_id != event.job_id}
     day = day_of(event.at)
-    days = {**state.days, day: _counted(state.days.get(day, Served()), over, event)}
+    days = {**state.days, day: _counted(state.days.get(day, Served()), over, event=event)}
     kept = dict(sorted(days.items())[-MAX_DAYS:])
     idle_since = event.at if not live else state.idle_since
     return replace(
         state,
         jobs=live,
         ended=_keep(over, state.ended),
-        total=_counted(state.total, over, event),
+        total=_counted(state.total, over, event=event),
         days=kept,
-        ledger=bill(state.ledger, job.payer, event.amount),
+        ledger=bill(state.ledger, job.payer, amount=event.amount),
         idle_since=idle_since,
     )
 
 
-def _counted(served: Served, job: Job, event: e.JobEnded) -> Served:
+def _counted(served: Served, job: Job, *, event: e.JobEnded) -> Served:
     is_on_time = event.state is JobState.FINISHED and event.at - job.received_at <= job.terms.deadline_s
     by_model = dict(served.by_model)
     by_model[job.terms.model] = by_model.get(job.terms.model, 0) + event.amount

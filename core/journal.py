@@ -31,7 +31,7 @@ class Numbered(msgspec.Struct, frozen=True):
 class Watcher:
     """One subscriber: the state when it came, and every event since."""
 
-    def __init__(self, sequence: int, state: NodeState, events: trio.MemoryReceiveChannel[Numbered]) -> None:
+    def __init__(self, sequence: int, state: NodeState, *, events: trio.MemoryReceiveChannel[Numbered]) -> None:
         self.sequence = sequence
         self.state = state
         self.events = events
@@ -80,7 +80,7 @@ class Journal:
         send, receive = trio.open_memory_channel[Numbered](WATCHER_BACKLOG)
         self._watchers.add(send)
         try:
-            yield Watcher(self._sequence, self._state, receive)
+            yield Watcher(self._sequence, self._state, events=receive)
         finally:
             self._watchers.discard(send)
             send.close()

@@ -70,7 +70,7 @@ class LiveJob:
 
     def allowance(self, window_tokens: int) -> int:
         """How many completion tokens the worker may make for what is paid."""
-        return allowance(self.price, self.usage.prompt_tokens, self.paid, window_tokens=window_tokens)
+        return allowance(self.price, self.usage.prompt_tokens, paid=self.paid, window_tokens=window_tokens)
 
     def deliver(self, text: str, completion_tokens: int, *, now: float) -> bool:
         """Hand text on; False when the requester does not take it, and the job must stop."""

@@ -14,6 +14,8 @@ import msgspec
 import trio
 
 from core import events as e
+from core.availability import Available, Circumstances, Paused, availability
+from core.device import DeviceKind
 from core.job import Price
 from core.job_desk import DeskPorts, JobDesk, Terms
 from core.journal import Journal
@@ -23,6 +25,8 @@ from core.model_server import LoadFailed, ModelServer
 from core.offer import Offer
 from core.payments.settlement import Settlement
 from core.preparation import Preparation, Prepared
+from core.pricing import Costs, next_price
+from core.probe import is_on_battery
 from core.worker.messages import FaultKind
 
 OFFER_LIFE_S = 120.0
@@ -72,6 +76,8 @@ class Membership:
         self._model = model
         self._sequence = 0
         self._is_draining = False
+        self._rule = ""
+        self._price: Price | None = None
         self.desk: JobDesk | None = None
 
     async def run(self) -> None:
@@ -112,7 +118,13 @@ class Membership:
         journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.6, text))
         server = ModelServer(journal, choice, path=prepared.path, log=self._parts.log)
         settlement = self._parts.settlement
-        ports = DeskPorts(self._refusal, self._price, settlement.channel, settlement.fresh_channel, time.time)
+        ports = DeskPorts(
+            refusal=self._refusal,
+            price=lambda: self._price or self._next_price(prepared),
+            channel=settlement.channel,
+            fresh_channel=settlement.fresh_channel,
+            clock=time.time,
+        )
         desk = JobDesk(journal, server, terms=self._parts.terms, ports=ports)
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run, desk.handle)
@@ -139,18 +151,51 @@ class Membership:
             if (found := self._parts.swarm.peers()) != peers:
                 peers = found
                 self._parts.journal.announce(e.PeersCounted(now, peers))
+            await self._heed_rules(desk)
+
+    async def _heed_rules(self, desk: JobDesk) -> None:
+        """Battery, heat, other programs' memory: say when a rule begins or ends; give up what runs if it must be."""
+        found = self._availability()
+        rule = found if isinstance(found, Paused) and self._parts.journal.state.pause is None else None
+        reason = rule.reason if rule is not None and not self._is_draining else ""
+        if reason != self._rule:
+            self._rule = reason
+            self._parts.journal.announce(e.TroubleFound(time.time(), "rule", reason))
+        if rule is not None and rule.is_over_limit:
+            await desk.cancel_all(rule.reason)
+
+    def _availability(self) -> Available | Paused:
+        state = self._parts.journal.state
+        circumstances = Circumstances(
+            presence=state.presence,
+            pause=state.pause,
+            reading=state.reading,
+            is_on_battery=is_on_battery(),
+            is_cooling=self._rule.startswith("Cooling"),
+            plan_bytes=0,
+            kind=state.benchmark.device.kind if state.benchmark is not None else DeviceKind.CPU,
+        )
+        return availability(circumstances, self._parts.terms.settings, now=time.time())
 
     def _refusal(self) -> str | None:
         if self._is_draining:
             return "This peer is leaving the network."
-        pause = self._parts.journal.state.pause
-        if pause is not None and (pause.until is None or pause.until > time.time()):
-            return "This peer is paused."
-        return None
+        found = self._availability()
+        return f"This peer is paused. {found.reason}" if isinstance(found, Paused) else None
 
-    def _price(self) -> Price:
-        floor = self._parts.terms.settings.floor_per_mtok
-        return Price(floor, floor * 4)
+    def _next_price(self, prepared: Prepared) -> Price:
+        """One step of the posted price, at each renewal of the offer."""
+        desk, settings = self.desk, self._parts.terms.settings
+        reading = self._parts.journal.state.reading
+        costs = Costs(
+            floor_per_mtok=settings.floor_per_mtok,
+            tariff_per_kwh=settings.tariff_per_kwh,
+            power_w=reading.power_w or 0.0 if reading is not None else 0.0,
+            tokens_per_s=prepared.choice.estimate.decode_low_tokens_per_s,
+        )
+        busy = desk.live / prepared.choice.plan.slots if desk is not None else 0.0
+        self._price = next_price(self._price, costs, utilisation=busy)
+        return self._price
 
     def _offer(self, prepared: Prepared, peer_id: str) -> Offer:
         self._sequence += 1
@@ -161,7 +206,7 @@ class Membership:
             model=plan.model,
             source_sha256=prepared.card.source_sha256,
             quantization=plan.quantization,
-            price=self._price(),
+            price=self._next_price(prepared),
             prefill_tokens_per_s=estimate.prefill_tokens_per_s,
             decode_tokens_per_s=estimate.decode_low_tokens_per_s,
             slots=plan.slots,

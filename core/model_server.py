@@ -100,12 +100,15 @@ class ModelServer:
                 self._announce(loaded)
                 task_status.started()
                 await handler(loaded)
-                async for report in worker.reports:
-                    if isinstance(report, WorkerDied):
-                        return report
-                    await self._take(report, handler)
+                return await self._pump(worker, handler)
             finally:
                 self._worker = None
+
+    async def _pump(self, worker: WorkerProcess, handler: Handler) -> WorkerDied:
+        async for report in worker.reports:
+            if isinstance(report, WorkerDied):
+                return report
+            await self._take(report, handler)
         return WorkerDied("it closed its pipe", None)
 
     async def _until_loaded(self, worker: WorkerProcess) -> w.Loaded | WorkerDied:

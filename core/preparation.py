@@ -91,7 +91,7 @@ class Preparation:
         benchmark = self._journal.state.benchmark
         if benchmark is None or not is_usable(benchmark, machine):
             benchmark = await self.measure(machine, card)
-        choice = self._choose(card, machine, benchmark)
+        choice = self._choose(card, machine, benchmark=benchmark)
         quantization = choice.plan.quantization
         await self._models.ensure_variant(
             card.model, quantization, on_progress=self._progress(f"Preparing {card.title} · {quantization}")
@@ -100,7 +100,7 @@ class Preparation:
             await self._journal.record(e.PlanChosen(time.time(), choice))
         return Prepared(card, choice, self._models.path_of(card.model, quantization))
 
-    def _choose(self, card: ModelCard, machine: Machine, benchmark: Benchmark) -> Choice:
+    def _choose(self, card: ModelCard, machine: Machine, *, benchmark: Benchmark) -> Choice:
         goal = Goal(quality=self._settings.quality)
         choice = self._meta_model.choose(card, machine, benchmark=benchmark, goal=goal)
         if isinstance(choice, NoPlan):

@@ -56,6 +56,12 @@ def read_device(device: Device) -> Reading:
     return _read_host()
 
 
+def is_on_battery() -> bool | None:
+    """Whether the machine runs on its battery; None without one."""
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    return None if battery is None else not battery.power_plugged
+
+
 def serving_threads(cores: int) -> int:
     """How many threads compute: one core stays free for the owner and the engine itself. llama.cpp's threads wait for
     each other by spinning, so that one thread too many on a busy machine costs far more than it brings."""

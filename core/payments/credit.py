@@ -15,12 +15,12 @@ def lane_credit(cumulative: int, billed: int, *, held: int) -> int:
     return max(0, cumulative - billed - held)
 
 
-def allowance(price: Price, prompt_tokens: int, paid: int, *, window_tokens: int) -> int:
+def allowance(price: Price, prompt_tokens: int, *, paid: int, window_tokens: int) -> int:
     """How many completion tokens a job may have made: those paid for, and one window ahead (payments.md, rule 3)."""
-    return paid_tokens(price, prompt_tokens, paid) + window_tokens
+    return paid_tokens(price, prompt_tokens, paid=paid) + window_tokens
 
 
-def paid_tokens(price: Price, prompt_tokens: int, paid: int) -> int:
+def paid_tokens(price: Price, prompt_tokens: int, *, paid: int) -> int:
     """Completion tokens that this amount pays for once the prompt is paid."""
     left = paid * SCALE // (10_000 + price.tip_bp) - price.input_per_mtok * prompt_tokens
     if left <= 0:

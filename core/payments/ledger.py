@@ -122,7 +122,7 @@ def add_voucher(ledger: Ledger, fact: VoucherAccepted) -> Ledger:
     return msgspec.structs.replace(ledger, lanes={**ledger.lanes, fact.payer: lane})
 
 
-def bill(ledger: Ledger, payer: str, amount: int) -> Ledger:
+def bill(ledger: Ledger, payer: str, *, amount: int) -> Ledger:
     """An ended job of this payer cost this much."""
     lane = ledger.lanes.get(payer)
     if lane is None:

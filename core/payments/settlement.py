@@ -150,7 +150,7 @@ class Settlement:
 
         def keep(transaction: str, raw: bytes) -> None:
             fact = e.RedemptionSubmitted(time.time(), transaction, redemption.amount, claims)
-            self._write_down(transaction, raw, fact)
+            self._write_down(transaction, raw, fact=fact)
 
         def send() -> str:
             key, worker = self._purse.wallet.hot_key, self._purse.worker
@@ -160,11 +160,11 @@ class Settlement:
 
     def _pay_out(self, amount: int) -> str:
         def keep(transaction: str, raw: bytes) -> None:
-            self._write_down(transaction, raw, e.PayoutSubmitted(time.time(), transaction, amount))
+            self._write_down(transaction, raw, fact=e.PayoutSubmitted(time.time(), transaction, amount))
 
         return self._chain.pay_out(self._purse.wallet.hot_key, self._purse.worker, record=keep)
 
-    def _write_down(self, transaction: str, raw: bytes, fact: e.Fact) -> None:
+    def _write_down(self, transaction: str, raw: bytes, *, fact: e.Fact) -> None:
         """Before broadcast, in the sending thread: the signed bytes, then the fact that they are on their way."""
         self._store.keep_transaction(transaction, raw.hex(), purpose=type(fact).__name__, at=fact.at)
         trio.from_thread.run(self._journal.record, fact)

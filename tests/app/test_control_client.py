@@ -40,7 +40,7 @@ async def engine(home: Home, token: str = "secret") -> AsyncIterator[Journal]:
         lock.publish(address)
         journal = Journal(Store(home.database))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ControlServer(journal, answer, token).run, listener)
+            nursery.start_soon(ControlServer(journal, answer, token=token).run, listener)
             yield journal
             nursery.cancel_scope.cancel()
 

@@ -35,7 +35,7 @@ async def engine(home: Home) -> AsyncIterator[Journal]:
         journal = Journal(store)
         listener, address = await open_listener(control_address(home))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ControlServer(journal, execute, TOKEN).run, listener)
+            nursery.start_soon(ControlServer(journal, execute, token=TOKEN).run, listener)
             lock.publish(address)
             yield journal
             nursery.cancel_scope.cancel()

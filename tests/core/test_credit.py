@@ -13,19 +13,19 @@ PRICES = st.builds(Price, st.integers(0, 10**7), st.integers(1, 10**7), st.integ
 
 @given(PRICES, st.integers(0, 10_000), st.integers(0, 10**9))
 def test_paid_tokens_never_cost_more_than_what_was_paid(price: Price, prompt: int, paid: int) -> None:
-    tokens = paid_tokens(price, prompt, paid)
+    tokens = paid_tokens(price, prompt, paid=paid)
     if tokens:
         assert charge(price, Usage(prompt, tokens)) <= paid
 
 
 @given(PRICES, st.integers(0, 10_000), st.integers(0, 10_000))
 def test_paying_the_charge_pays_for_the_tokens(price: Price, prompt: int, tokens: int) -> None:
-    assert paid_tokens(price, prompt, charge(price, Usage(prompt, tokens))) >= tokens
+    assert paid_tokens(price, prompt, paid=charge(price, Usage(prompt, tokens))) >= tokens
 
 
 def test_the_worker_runs_one_window_ahead() -> None:
-    assert allowance(Price(1_000_000, 2_000_000), 10, 10, window_tokens=64) == 64
-    assert allowance(Price(1_000_000, 2_000_000), 10, 30, window_tokens=64) == 74
+    assert allowance(Price(1_000_000, 2_000_000), 10, paid=10, window_tokens=64) == 64
+    assert allowance(Price(1_000_000, 2_000_000), 10, paid=30, window_tokens=64) == 74
 
 
 def test_lane_credit_is_what_is_signed_and_not_used() -> None:

@@ -88,7 +88,7 @@ class Bench:
         return sign_voucher(KEY, DOMAIN, payer=PAYER, worker=WORKER.id, cumulative=self.signed)
 
     async def quoted(self, name: str = "j1") -> Quote:
-        quote = await self.desk.quote(self.request(name), PAYER, PeerId("p"))
+        quote = await self.desk.quote(self.request(name), PAYER, peer=PeerId("p"))
         assert isinstance(quote, Quote)
         return quote
 
@@ -218,7 +218,7 @@ async def test_vouchers_of_two_jobs_in_the_wrong_order_pay_both(tmp_path: Path) 
 async def test_a_pause_refuses_with_its_reason(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.refusal = "This peer is paused."
-    answer = await bench.desk.quote(bench.request(), PAYER, PeerId("p"))
+    answer = await bench.desk.quote(bench.request(), PAYER, peer=PeerId("p"))
     assert isinstance(answer, Reject)
     assert answer.reason == "This peer is paused."
     assert bench.journal.state.declined == 1

@@ -62,7 +62,7 @@ class Engine:
             self._journal = Journal(Store(self._home.database))
             lock.publish(address)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ControlServer(self._journal, answer, "secret").run, listener)
+                nursery.start_soon(ControlServer(self._journal, answer, token="secret").run, listener)
                 self._is_ready.set()
                 await self._stop.wait()
                 nursery.cancel_scope.cancel()
