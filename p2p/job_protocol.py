@@ -227,7 +227,7 @@ class _Inbox(Generic[Received]):
         if self._waiting:
             return self._waiting.popleft()
         if self._is_at_end and not is_over:
-            raise RemoteProtocolError("the stream ended before the job did")
+            raise RemoteProtocolError("it hung up before the job was over")
         return None
 
 

@@ -143,8 +143,8 @@ class _RequesterEnd:
                 if (over := await self._heed(message, updates)) is not None:
                     return over
         except (StreamBroken, RemoteProtocolError) as error:
-            return self._broken(str(error))
-        return self._broken("The peer closed the stream.")
+            return self._broken(error)
+        return self._broken(StreamBroken("The peer closed the stream."))
 
     async def _heed(self, message: ProviderMessage, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver | None:
         match message:
@@ -168,7 +168,7 @@ class _RequesterEnd:
         """Check the quote and pay the prompt, which starts the job; the answer is paid as it comes."""
         quote = quoted.quote
         if not is_signed_by(self._peer, quote_bytes(quote), signature=quoted.signature):
-            raise RemoteProtocolError("The quote is not signed by the peer.")
+            raise RemoteProtocolError("the quote is not signed by it")
         self._quote = quote
         if objection := quote_objection(self._request, quote):
             await self._object(objection)
@@ -237,7 +237,9 @@ class _RequesterEnd:
                 await self._finish(message)
         await self._link.hang_up()
 
-    def _broken(self, reason: str) -> JobOver:
+    def _broken(self, error: StreamBroken | RemoteProtocolError) -> JobOver:
+        is_ours = isinstance(error, StreamBroken)
+        reason = str(error) if is_ours else f"The peer did not keep to the protocol: {error}."
         usage = self._conversation.usage
         amount = charge(self._quote.price, usage) if self._quote is not None else 0
         return JobOver(JobState.FAILED, self._objection or reason, usage, amount, self._signed)

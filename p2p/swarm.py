@@ -144,7 +144,7 @@ class Swarm:
         self._told.clear()
         self._provided_at.clear()
         async with trio.open_nursery() as nursery:
-            await nursery.start(host.run, [self._listen])
+            await nursery.start(host.run, *self._listen)
             self._host = host
             self._listen = (self._listen[0], self._listen[1] or _port(host.addresses()))
             for address in self._bootstrap:

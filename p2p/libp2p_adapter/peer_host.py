@@ -17,6 +17,7 @@ from multiaddr import Multiaddr
 from core.job import PeerId
 from p2p.byte_stream import ByteStream
 from p2p.libp2p_adapter.dht import Dht
+from p2p.libp2p_adapter.interfaces import listen_addresses
 from p2p.libp2p_adapter.limits import DIAL_S, DIAL_STAGGER_S, OPEN_STREAM_S, UPGRADE_S, ConnectionLimits
 from p2p.libp2p_adapter.network import build_host
 from p2p.libp2p_adapter.self_test import check_library
@@ -35,6 +36,7 @@ class PeerHost:
 
     def __init__(self, seed: bytes, *, network: str, limits: ConnectionLimits = ConnectionLimits()) -> None:  # noqa: B008
         check_library()
+        logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it warns of every stream that ends
         self._changed = trio.Event()
         self._host = build_host(seed, limits=limits, on_change=self._tell_change)
         self._dht = Dht(self._host, network)
@@ -56,10 +58,10 @@ class PeerHost:
         self._host.set_stream_handler(protocol, serve)
 
     async def run(
-        self, listen: Sequence[tuple[str, int]], *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED
+        self, ip: str, port: int, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run until cancelled. Raises PortInUse, or an ExceptionGroup when libp2p fails."""
-        wanted = [Multiaddr(f"/ip{6 if ':' in ip else 4}/{ip}/tcp/{port}") for ip, port in listen]
+        wanted = [Multiaddr(f"/ip{6 if ':' in ip else 4}/{ip}/tcp/{port}") for ip in listen_addresses(ip)]
         try:
             async with self._host.run(wanted):
                 if not self._host.get_transport_addrs():

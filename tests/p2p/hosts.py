@@ -52,7 +52,7 @@ async def running(*hosts: PeerHost) -> AsyncIterator[trio.Nursery]:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             for host in hosts:
-                await nursery.start(host.run, [("127.0.0.1", 0)])
+                await nursery.start(host.run, "127.0.0.1", 0)
             yield nursery
             nursery.cancel_scope.cancel()
 

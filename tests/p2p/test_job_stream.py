@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from core.framing import encode_frame
-from core.job import JobState, Usage, charge
+from core.job import JobId, JobState, Usage, charge
+from core.job_output import JobOutput
+from core.offer import Quote
+from core.payments.voucher import Voucher
 from p2p.byte_stream import StreamBroken
 from p2p.identity import Identity
-from p2p.job_request import JobOver, JobPaid, JobQuoted, JobText, JobUpdate, request_job
+from p2p.job_request import JobOver, JobPaid, JobQuoted, JobText, JobUpdate, quote_objection, request_job
 from p2p.job_stream import serve_job
 from p2p.messages import Propose
-from tests.p2p.fakes import PAYER, PRICE, PROMPT_TOKENS, FakeHost, FakePayer, MemoryStream, a_request, stream_pair
+from tests.p2p.fakes import (
+    PAYER,
+    PRICE,
+    PROMPT_TOKENS,
+    FakeHost,
+    FakePayer,
+    MemoryStream,
+    a_quote,
+    a_request,
+    stream_pair,
+)
 
 IDENTITY = Identity(b"\x07" * 32)
+HUNG_UP = "The peer did not keep to the protocol: it hung up before the job was over."
 ASKER = Identity(b"\x08" * 32).peer_id
 
 
@@ -140,6 +155,64 @@ async def test_a_requester_that_vanishes_stops_its_job(autojump_clock: MockClock
     assert host.cancelled == "The requester left."
 
 
+class NoStart(FakeHost):
+    async def start(self, job_id: JobId) -> trio.MemoryReceiveChannel[JobOutput] | str:
+        return "The model was taken away."
+
+
+class NoEnd(FakeHost):
+    async def start(self, job_id: JobId) -> trio.MemoryReceiveChannel[JobOutput] | str:
+        send, receive = trio.open_memory_channel[JobOutput](1)
+        send.close()
+        return receive
+
+
+class Broken(FakeHost):
+    async def accept_payment(self, job_id: JobId, voucher: Voucher) -> int | str:
+        raise ZeroDivisionError
+
+
+class Slow(FakeHost):
+    async def accept_payment(self, job_id: JobId, voucher: Voucher) -> int | str:
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        (NoStart([]), "The model was taken away."),
+        (NoEnd([]), "The job ended without a result."),
+        (Broken([]), HUNG_UP),
+        (Slow([]), HUNG_UP),
+    ],
+)
+async def test_a_host_that_fails_fails_one_job(host: FakeHost, reason: str, autojump_clock: MockClock) -> None:
+    ended = over(await ask(host, FakePayer()))
+    assert (ended.state, ended.reason, ended.amount) == (JobState.FAILED, reason, 0)
+
+
+async def test_a_payer_that_does_not_answer_ends_the_job(autojump_clock: MockClock) -> None:
+    class Stuck(FakePayer):
+        async def pay(self, quote: Quote, amount: int) -> Voucher | str:
+            await trio.sleep_forever()
+            return ""
+
+    ended = over(await ask(FakeHost(["a"]), Stuck()))
+    assert ended.reason == "The wallet did not answer."
+    assert ended.paid == 0
+
+
+@pytest.mark.parametrize(
+    ("bid", "prompt_tokens", "objects"),
+    [(0, 10, False), (999_999, 10, True), (1_000_000, 10, False), (0, 500, True)],
+)
+def test_a_quote_is_refused_for_its_price_or_its_count(bid: int, prompt_tokens: int, objects: bool) -> None:
+    request = a_request()
+    request = msgspec.structs.replace(request, terms=msgspec.structs.replace(request.terms, bid_per_mtok=bid))
+    quote = msgspec.structs.replace(a_quote(request), prompt_tokens=prompt_tokens)
+    assert (quote_objection(request, quote) is not None) == objects
+
+
 @pytest.mark.parametrize("garbage", [b"\xff" * 20, b"\x02{}", b"GET / HTTP/1.1\r\n\r\n", b""])
 async def test_garbage_ends_the_stream_and_nothing_else(garbage: bytes, autojump_clock: MockClock) -> None:
     ours, theirs = stream_pair()
@@ -169,5 +242,5 @@ async def test_a_quote_signed_by_someone_else_is_not_paid(autojump_clock: MockCl
         nursery.start_soon(serve, theirs, FakeHost(["a"]))
         async with request_job(ours, a_request(), payer=payer, peer=ASKER) as updates:
             seen = [update async for update in updates]
-    assert over(seen).reason == "The quote is not signed by the peer."
+    assert over(seen).reason == "The peer did not keep to the protocol: the quote is not signed by it."
     assert payer.signed == []
