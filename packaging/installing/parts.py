@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from installing import choices
 from installing.choices import Advice
 from installing.failures import explain
@@ -30,7 +32,14 @@ def install_part(work: Work, part: Part, *, fingerprint: str) -> None:
             fingerprint = fingerprint if install_torch(work) else SKIPPED
         case Part.DEV:
             install_lock(work, part, title="Installing what the tests need")
+            remove_stale_stubs(work)
     write_stamp(work.home.stamp, stamp_of(work).holding(part, fingerprint))
+
+
+def remove_stale_stubs(work: Work) -> None:
+    """libp2p brings trio-typing, whose stubs of an old trio hide the types that trio itself carries (PEP 561)."""
+    for stubs in work.home.venv.glob("**/site-packages/trio-stubs"):
+        shutil.rmtree(stubs, ignore_errors=True)
 
 
 def stamp_of(work: Work) -> Stamp:
