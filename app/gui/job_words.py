@@ -198,8 +198,9 @@ def _steps(job: Job, now: Now) -> tuple[Step, ...]:
 
 
 def _prompt_step(job: Job) -> Step:
-    if job.first_token_at is not None or job.usage.completion_tokens:
-        return Step("Prompt read", Mark.DONE, plural(job.usage.prompt_tokens, "token"))
+    if job.prompt_read_at is not None or job.usage.completion_tokens:
+        words = (plural(job.usage.prompt_tokens, "token"), _after(job, job.prompt_read_at))
+        return Step("Prompt read", Mark.DONE, joined(*words))
     mark = Mark.NOW if job.state is JobState.PREFILL else Mark.LATER
     return Step("Reading prompt" if mark is Mark.NOW else "Prompt read", mark, "now" if mark is Mark.NOW else "")
 

@@ -31,37 +31,47 @@ GONE_MS = 5_000
 STOPPED = "The engine stopped. Start it again to go on; what you earned is kept."
 
 
+class Desktop:
+    """The window over one home, with its link and its engine, joined but not yet opened. Needs an `application`."""
+
+    def __init__(self, home: Path, *, engine_words: tuple[str, ...] = ()) -> None:
+        place = Home(home)
+        preferences = Preferences(home / "window.ini")
+        theme = Theme(is_dark=preferences.is_dark, reduce_motion=preferences.reduce_motion)
+        self.window = MainWindow(theme, preferences, clock=local_now)
+        if not preferences.geometry.isEmpty():
+            self.window.restoreGeometry(preferences.geometry)
+        self.link = ControlLink(place)
+        self._engine = EngineProcess(place, engine_words)
+        _connect(place, self.window, link=self.link, engine=self._engine)
+
+    def open(self) -> None:
+        """Show the window and find its engine, or start one."""
+        self.window.show()
+        self._engine.ensure()
+
+    def close(self) -> None:
+        """Let the engine go; it runs on."""
+        self.link.close()
+
+
 def run_window(home: Path, *, engine_words: tuple[str, ...] = ()) -> int:
     """Open the window over the engine of this home, starting one if none runs; returns when the window is closed.
 
     engine_words are further words for the engine's command line. Returns the exit status.
     """
-    app = _application()
-    place = Home(home)
-    preferences = Preferences(home / "window.ini")
-    theme = Theme(is_dark=preferences.is_dark, reduce_motion=preferences.reduce_motion)
-    window = MainWindow(theme, preferences, clock=local_now)
-    if not preferences.geometry.isEmpty():
-        window.restoreGeometry(preferences.geometry)
-    link = ControlLink(place)
-    engine = EngineProcess(place, engine_words)
-    _connect(place, window, link=link, engine=engine)
+    app = application()
+    desktop = Desktop(home, engine_words=engine_words)
     ticking = _heed_interrupts(app)
-    window.show()
-    engine.ensure()
+    desktop.open()
     status = app.exec()
     ticking.stop()
-    link.close()
+    desktop.close()
     return status
 
 
-def local_now() -> Now:
-    """The time and this computer's offset from UTC."""
-    at = time.time()
-    return Now(at, time.localtime(at).tm_gmtoff)
-
-
-def _application() -> QApplication:
+def application() -> QApplication:
+    """Qt's one application, with our name, icon, style and fonts."""
     known = QApplication.instance()
     app = known if isinstance(known, QApplication) else QApplication(sys.argv[:1])
     app.setApplicationName("Starling")
@@ -72,6 +82,12 @@ def _application() -> QApplication:
     load_fonts()
     app.setFont(text_font())
     return app
+
+
+def local_now() -> Now:
+    """The time and this computer's offset from UTC."""
+    at = time.time()
+    return Now(at, time.localtime(at).tm_gmtoff)
 
 
 def _connect(home: Home, window: MainWindow, *, link: ControlLink, engine: EngineProcess) -> None:

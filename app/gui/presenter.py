@@ -165,7 +165,7 @@ def _earned_points(state: NodeState, today: Served, *, now: Now) -> tuple[float,
 def _speed_tile(state: NodeState, now: Now) -> Tile:
     measured = full_speed(state)
     last = state.samples[-1] if state.samples and now.at - state.samples[-1].at < STALE_S else None
-    note = f"Benchmark {speed(measured)} tok/s" if measured else "Not measured yet"
+    note = f"Benchmark {speed(measured)}" if measured else "Not measured yet"
     if last is None or not is_in_network(state):
         return Tile("gauge", "Throughput", NONE, "", note)
     if measured and last.tokens_per_s > 0:

@@ -46,6 +46,14 @@ def test_an_event_about_an_unknown_job_changes_nothing_but_money() -> None:
     assert fold(ended()) == NodeState()
 
 
+def test_the_prompt_is_read_when_the_first_progress_comes_and_never_later() -> None:
+    first = e.JobProgressed(3.0, JobId("j1"), Usage(10, 1), 20, 0.0)
+    later = e.JobProgressed(4.0, JobId("j1"), Usage(10, 9), 30, 9.0)
+    assert fold(QUEUED).jobs[JobId("j1")].prompt_read_at is None
+    assert fold(QUEUED, first, later).jobs[JobId("j1")].prompt_read_at == 3.0
+    assert fold(QUEUED, first, ended()).ended[0].prompt_read_at == 3.0
+
+
 def test_accruing_is_what_is_served_beyond_vouchers() -> None:
     progressed = e.JobProgressed(3.0, JobId("j1"), Usage(10, 5), 30, 9.0)
     assert earnings(fold(QUEUED, voucher(20, added=20), progressed)).accruing == 10
