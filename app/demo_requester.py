@@ -24,21 +24,25 @@ from p2p.job_request import JobOver
 
 MODEL = "starling-demo"
 AT_ONCE = 4
+AT_ONCE_WITHOUT_END = 12
 PATIENCE_S = 240.0
 RETRY_S = 1.0
-PAUSE_S = (0.2, 3.0)
+PAUSE_S = (0.05, 0.6)
 CLASSES = (PriorityClass.INTERACTIVE, PriorityClass.STANDARD, PriorityClass.BATCH)
 QUESTIONS = (
-    "What does HTTP status 404 mean?",
-    "Count from 1 to 40.",
-    "Who are you?",
-    "List the months of the year.",
-    "What is signal SIGTERM?",
-    "What is 7 plus 5?",
+    "Count from 1 to 50.",
+    "Tell me a story.",
+    "List the Python keywords.",
     "List the HTTP client error codes.",
-    "What does errno ENOENT mean?",
-    "Which day comes after Monday?",
+    "Count from 1 to 40.",
+    "Write a poem about birds.",
+    "Show the 7 times table.",
+    "List the days of each month.",
+    "What does HTTP status 404 mean?",
+    "List the words of the NATO alphabet.",
+    "Count from 1 to 45.",
     "List the planets.",
+    "What is signal SIGTERM?",
 )
 
 
@@ -86,7 +90,7 @@ async def _send(requester: Requester, load: Load) -> None:
 
 
 async def _send_without_end(requester: Requester, load: Load) -> None:
-    places = trio.Semaphore(AT_ONCE + 4)
+    places = trio.Semaphore(AT_ONCE_WITHOUT_END)
     draw = random.Random(load.seed)
     async with trio.open_nursery() as nursery:
         for number in count():
@@ -125,7 +129,7 @@ async def _ignore(update: object) -> None:
 def _request(load: Load, number: int, *, attempt: int) -> JobRequest:
     draw = random.Random(f"{load.seed}-{number}")
     question = QUESTIONS[number % len(QUESTIONS)]
-    max_tokens = draw.choice((64, 96, 160, 256))
+    max_tokens = draw.choice((96, 160, 256))
     terms = JobTerms(
         job_id=JobId(f"demo-{load.seed}-{number}-{attempt}-{random.SystemRandom().getrandbits(32):08x}"),
         model=MODEL,
