@@ -8,6 +8,8 @@ import logging.handlers
 from core.home import Home
 from core.trouble import Trouble
 
+# Loggers that keep their lines from the root, and would print them on stderr.
+DETACHED = ("libp2p",)
 LOG_BYTES = 4 << 20
 LOG_FILES = 3
 
@@ -23,3 +25,5 @@ def log_to(home: Home, name: str) -> None:
         raise Trouble(f"{home.folder} cannot be used: {error.strerror}.") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for library in DETACHED:
+        logging.getLogger(library).addHandler(handler)

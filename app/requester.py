@@ -24,8 +24,10 @@ from core.network import Network
 from core.store import Store
 from core.trouble import Trouble
 from p2p.identity import Identity
-from p2p.job_request import JobOver, JobUpdate, request_job
+from p2p.job_request import JobOver, JobQuoted, JobText, JobUpdate, request_job
 from p2p.messages import SignedOffer
+from p2p.peer_score import PeerScores
+from p2p.placement import sample
 from p2p.swarm import Swarm
 from p2p.swarm_errors import PeerUnreachable
 
@@ -43,13 +45,15 @@ class Requester:
         self.network = network
         self._swarm = swarm
         self._payer = payer
+        self._scores = PeerScores()
+        self._draw = secrets.SystemRandom().random
 
     async def run(self, request: JobRequest, tell: Tell) -> JobOver:
         """Place a job and follow it to its end, at up to three peers. Cancelling bills what was delivered."""
         tried: set[str] = set()
         over = JobOver(JobState.DECLINED, f"No peer serves {request.terms.model} now.", retry_after_s=2.0)
         for _ in range(ATTEMPTS):
-            offer = await self._pick(request.terms.model, tried)
+            offer = await self._pick(request, tried)
             if offer is None:
                 break
             tried.add(offer.offer.peer_id)
@@ -66,26 +70,51 @@ class Requester:
         """What was signed for a job so far, in smallest units."""
         return self._payer.signed(job_id)
 
-    async def _pick(self, model: str, tried: set[str]) -> SignedOffer | None:
-        """The fastest peer not tried yet; one that turned a job down may be asked again when there is no other."""
-        offers = await self._swarm.find_offers(model, deadline_s=FIND_S)
-        fresh = [signed for signed in offers if signed.offer.peer_id not in tried]
-        return max(fresh, key=lambda s: s.offer.decode_tokens_per_s * s.offer.slots, default=None)
+    async def _pick(self, request: JobRequest, tried: set[str]) -> SignedOffer | None:
+        """A peer not tried yet, drawn by capacity and by how it kept its promises."""
+        found = await self._swarm.find_offers(request.terms.model, deadline_s=FIND_S)
+        fresh = {signed.offer.peer_id: signed for signed in found if signed.offer.peer_id not in tried}
+        offers = [signed.offer for signed in fresh.values()]
+        bid = request.terms.bid_per_mtok
+        drawn = sample(offers, reputation=self._scores.of, draw=self._draw, bid_per_mtok=bid, k=1)
+        return fresh[drawn[0].peer_id] if drawn else None
 
     async def _at(self, signed: SignedOffer, request: JobRequest, *, tell: Tell) -> JobOver:
         peer = PeerId(signed.offer.peer_id)
         over = JobOver(JobState.FAILED, "The peer closed the stream.")
+        clock = _FirstToken(self._scores, peer)
         try:
             stream = await self._swarm.open_job(peer, signed.addresses)
         except PeerUnreachable as error:
             return JobOver(JobState.DECLINED, str(error))
         async with request_job(stream, request, payer=self._payer, peer=peer) as updates:
             async for update in updates:
+                clock.see(update)
                 if isinstance(update, JobOver):
                     over = update
                 await tell(update)
+        if over.state is JobState.FAILED:
+            self._scores.note_failure(peer)
         await self._payer.settle(request.terms.job_id, over.amount)
         return over
+
+
+class _FirstToken:
+    """Holds a peer to the time that it quoted for the first token."""
+
+    def __init__(self, scores: PeerScores, peer: PeerId) -> None:
+        self._scores = scores
+        self._peer = peer
+        self._quoted_s = 0.0
+        self._began = 0.0
+
+    def see(self, update: JobUpdate) -> None:
+        if isinstance(update, JobQuoted):
+            self._quoted_s, self._began = update.quote.ttft_p90_s, trio.current_time()
+        if isinstance(update, JobText) and self._quoted_s > 0:
+            measured_s = trio.current_time() - self._began
+            self._scores.note(self._peer, measured_s=measured_s, quoted_s=self._quoted_s)
+            self._quoted_s = 0.0
 
 
 def _may_try_again(over: JobOver) -> bool:

@@ -1,21 +1,22 @@
 """How fast the llama.cpp runtime generates at several batch sizes, and how much of a step is not llama_decode.
 
-Run: python -m tests.bench.throughput MODEL.gguf [--threads N] [--batches 1 4 16]
+On the demo model with one thread: tiny, so that everything outside llama_decode shows as large as it ever gets.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
+from assets import asset_path
 from core.job import ChatMessage, JobId, Sampling
 from core.plan import Plan
 from core.runtimes.llama_context import LlamaContext
 from core.runtimes.llama_runtime import LlamaRuntime
 from core.worker.messages import Completed, Generate
+from tests.bench.report import Report
 
 TOKENS = 200
+BATCHES = (1, 4, 16)
 
 
 class _TimedDecode:
@@ -35,18 +36,26 @@ class _TimedDecode:
         LlamaContext.decode = timed  # type: ignore[method-assign]
 
 
-def measure(path: Path, batch: int, *, threads: int, temperature: float, clock: _TimedDecode) -> str:
-    """One line: tokens a second by wall and by CPU, and the share of the time outside llama_decode."""
-    plan = Plan(
-        model="bench", runtime="llama.cpp", quantization="", slots=batch, slot_context_tokens=512, threads=threads
-    )
+def run(*, is_quick: bool) -> Report:
+    """Tokens a second by wall and by CPU, and the least share of the time outside llama_decode, at each batch size."""
+    clock = _TimedDecode()
+    clock.install()
+    figures: dict[str, float] = {}
+    for batch in BATCHES:
+        figures |= measure(batch, clock, rounds=1 if is_quick else 3)
+    return Report(figures)
+
+
+def measure(batch: int, clock: _TimedDecode, *, rounds: int) -> dict[str, float]:
+    """The best of some rounds with this many streams."""
+    plan = Plan(model="bench", runtime="llama.cpp", quantization="", slots=batch, slot_context_tokens=512, threads=1)
     runtime = LlamaRuntime()
-    runtime.load(plan, str(path))
+    runtime.load(plan, str(asset_path("demo_model/starling-demo-f16.gguf")))
     best, cpu_best, share = 0.0, 0.0, 1.0
-    for round_number in range(3):
+    for round_number in range(rounds):
         for number in range(batch):
-            sampling = Sampling(max_tokens=TOKENS, temperature=temperature, seed=number)
             words = f"What is the capital of country number {number}?"
+            sampling = Sampling(max_tokens=TOKENS, seed=number)
             runtime.add(Generate(JobId(f"{round_number}-{number}"), (ChatMessage("user", words),), sampling))
         clock.wall_s = 0.0
         began, cpu_began, tokens = time.perf_counter(), time.process_time(), 0
@@ -56,25 +65,8 @@ def measure(path: Path, batch: int, *, threads: int, temperature: float, clock: 
         best, cpu_best = max(best, tokens / wall_s), max(cpu_best, tokens / cpu_s)
         share = min(share, 1 - clock.wall_s / wall_s)
     runtime.unload()
-    return f"{batch:3d} streams: {best:8.0f} tokens/s, {cpu_best:8.0f} per CPU-second, {share:6.1%} outside decode"
-
-
-def main() -> None:
-    """Measure each batch size and print its line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
-    arguments = parser.parse_args()
-    clock = _TimedDecode()
-    clock.install()
-    for batch in arguments.batches:
-        line = measure(
-            arguments.model, batch, threads=arguments.threads, temperature=arguments.temperature, clock=clock
-        )
-        print(line)
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        f"tokens_per_s_{batch}": best,
+        f"tokens_per_cpu_s_{batch}": cpu_best,
+        f"outside_decode_share_{batch}": share,
+    }
