@@ -25,7 +25,6 @@ from core.benchmark import BenchmarkFailed
 from core.device import Benchmark
 from core.home import Home
 from core.journal import Journal
-from core.metamodel.meta_model import MetaModel
 from core.model_card import ModelCard
 from core.model_store import ModelStore, ModelStoreError
 from core.preparation import CannotServe, Preparation
@@ -106,8 +105,7 @@ async def _alone(arguments: argparse.Namespace, home: Home) -> int:
 
 async def _do(arguments: argparse.Namespace, journal: Journal, *, home: Home) -> int:
     models = ModelStore(home.models)
-    meta_model = MetaModel.open(asset_path("metamodel/prior.json"))
-    preparation = Preparation(journal, models, meta_model=meta_model, settings=Settings())
+    preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=Settings())
     match command_of(arguments):
         case c.AddModel(path=path, name=name):
             card = await preparation.add_model(Path(path), name=name)

@@ -27,7 +27,6 @@ from core.home import Home
 from core.job_desk import Terms
 from core.journal import Journal
 from core.membership import MembershipParts
-from core.metamodel.meta_model import MetaModel
 from core.model_store import ModelStore
 from core.network import Network, load_network
 from core.payments.redemption import RedemptionPolicy
@@ -107,8 +106,7 @@ async def _build(
 ) -> Engine:
     home.logs.mkdir(mode=LOG_FOLDER_MODE, parents=True, exist_ok=True)
     models = ModelStore(home.models)
-    meta_model = MetaModel.open(asset_path("metamodel/prior.json"))
-    preparation = Preparation(journal, models, meta_model=meta_model, settings=settings)
+    preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=settings)
     if not models.cards():
         await preparation.add_model(asset_path("demo_model/starling-demo-f16.gguf"), name="starling-demo")
     party = money.wallet.party
@@ -125,7 +123,6 @@ async def _build(
     parts = MembershipParts(
         journal=journal,
         preparation=preparation,
-        meta_model=meta_model,
         swarm=LibP2PSwarm(home, money.network, settings=settings),
         terms=Terms(worker=party, domain=domain, settings=settings),
         settlement=settlement,

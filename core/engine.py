@@ -216,9 +216,7 @@ class Engine:
 
     async def _read_device(self) -> None:
         while True:
-            machine = self._journal.state.machine
-            if machine is None:
-                machine = await self._parts.preparation.machine()
+            machine = await self._parts.preparation.machine()
             reading = await trio.to_thread.run_sync(read_device, machine.devices[0])
             self._journal.announce(e.DeviceRead(reading))
             await trio.sleep(READING_EVERY_S)

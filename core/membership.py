@@ -19,15 +19,13 @@ from core.device import DeviceKind
 from core.job import Price
 from core.job_desk import DeskPorts, JobDesk, Terms
 from core.journal import Journal
-from core.metamodel.fit import OutOfMemory
-from core.metamodel.meta_model import MetaModel
 from core.model_server import LoadFailed, ModelServer
 from core.offer import Offer
 from core.payments.settlement import Settlement
 from core.preparation import Preparation, Prepared
 from core.pricing import Costs, next_price
 from core.probe import is_on_battery
-from core.worker.messages import FaultKind
+from core.worker.messages import Fault, FaultKind
 
 OFFER_LIFE_S = 120.0
 OFFER_EVERY_S = 40.0
@@ -61,7 +59,6 @@ class MembershipParts(msgspec.Struct, frozen=True):
 
     journal: Journal
     preparation: Preparation
-    meta_model: MetaModel
     swarm: SwarmPort
     terms: Terms
     settlement: Settlement
@@ -87,10 +84,8 @@ class Membership:
         try:
             for attempt in range(LOAD_ATTEMPTS):
                 prepared = await self._parts.preparation.prepare(self._model)
-                try:
-                    return await self._serve(prepared)
-                except* LoadFailed as group:
-                    self._remember(prepared, group, is_last=attempt + 1 == LOAD_ATTEMPTS)
+                failure = await self._served_or_failed(prepared)
+                await self._remember(prepared, failure, is_last=attempt + 1 == LOAD_ATTEMPTS)
         finally:
             journal.announce(e.NetworkLeft(time.time()))
 
@@ -110,6 +105,15 @@ class Membership:
         with trio.move_on_after(LEAVE_TIMEOUT_S):
             while self.desk.live:
                 await trio.sleep(0.05)
+
+    async def _served_or_failed(self, prepared: Prepared) -> LoadFailed:
+        """Serve until cancelled; returns only when the model did not load."""
+        failures: list[LoadFailed] = []
+        try:
+            await self._serve(prepared)
+        except* LoadFailed as group:
+            failures.append(first_of(group))
+        return failures[0] if failures else LoadFailed(Fault(FaultKind.INTERNAL, "Serving ended by itself."))
 
     async def _serve(self, prepared: Prepared) -> None:
         journal = self._parts.journal
@@ -218,18 +222,11 @@ class Membership:
             sequence=int(now * 1000) + self._sequence,
         )
 
-    def _remember(self, prepared: Prepared, group: BaseExceptionGroup[LoadFailed], *, is_last: bool) -> None:
-        """An out-of-memory is remembered, so that the next choice is a smaller plan; anything else is final."""
-        failure = first_of(group)
+    async def _remember(self, prepared: Prepared, failure: LoadFailed, *, is_last: bool) -> None:
+        """An out-of-memory makes the next choice a smaller plan; anything else is final."""
         if failure.fault.kind is not FaultKind.OUT_OF_MEMORY or is_last:
             raise failure
-        machine = self._parts.journal.state.machine
-        device = machine.devices[0] if machine is not None else None
-        if device is None:
-            raise failure
-        fit = self._parts.meta_model.fit
-        needed = fit.needed_bytes(prepared.choice.plan, prepared.card, device=device)
-        fit.remember(OutOfMemory(device.device_id, needed, failure.fault.free_bytes or device.free_bytes))
+        await self._parts.preparation.forget(prepared, free_bytes=failure.fault.free_bytes)
 
 
 def first_of(group: BaseExceptionGroup[LoadFailed]) -> LoadFailed:

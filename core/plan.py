@@ -45,7 +45,8 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The plan to serve, why in one sentence, and the runner-up."""
+    """The plan to serve, why in one sentence, and the runner-up. basis names what it was made from: while that stays
+    the same, so does the choice."""
 
     plan: Plan
     estimate: Estimate
@@ -53,3 +54,4 @@ class Choice(msgspec.Struct, frozen=True):
     runner_up: Plan | None = None
     candidates: int = 0
     measured_decode_tokens_per_s: float = 0.0
+    basis: str = ""

@@ -8,21 +8,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+import trio
 
 from core import events as e
 from core.benchmark import run_benchmark
 from core.device import Benchmark, Machine
 from core.journal import Journal
 from core.metamodel.choice import NoPlan
+from core.metamodel.fit import FREE_SHARE, OutOfMemory
 from core.metamodel.goal import Goal
-from core.metamodel.meta_model import MetaModel
 from core.model_card import ModelCard
 from core.model_store import ModelStore
 from core.plan import Choice
 from core.probe import find_machine
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.metamodel.meta_model import MetaModel
+
+
+LOOK_FRESH_S = 5.0
 
 
 class CannotServe(Exception):
@@ -40,25 +48,30 @@ class Prepared(msgspec.Struct, frozen=True):
 class Preparation:
     """Owns the way from a bare machine to a file that can be served."""
 
-    def __init__(self, journal: Journal, models: ModelStore, *, meta_model: MetaModel, settings: Settings) -> None:
+    def __init__(self, journal: Journal, models: ModelStore, *, prior: Path, settings: Settings) -> None:
         self._journal = journal
         self._models = models
-        self._meta_model = meta_model
+        self._prior = prior
+        self._meta_model: MetaModel | None = None
+        self._has_failed = False
+        self._looking = trio.Lock()
+        self._looked_at = 0.0
         self._settings = settings
 
     async def machine(self) -> Machine:
-        """The hardware; looked at once an engine's life, and announced."""
-        if self._journal.state.machine is None:
-            machine = await find_machine()
-            self._journal.announce(e.MachineFound(time.time(), machine))
-            return machine
-        return self._journal.state.machine
+        """The hardware, as it was last looked at; announced at the first look."""
+        return self._journal.state.machine or await self.refresh_machine()
 
     async def refresh_machine(self) -> Machine:
-        """Look again: free memory changes, and so may devices."""
-        machine = await find_machine()
-        self._journal.announce(e.MachineFound(time.time(), machine))
-        return machine
+        """Look again, unless that was just done: free memory changes, and so may devices."""
+        async with self._looking:
+            known = self._journal.state.machine
+            if known is not None and time.monotonic() - self._looked_at < LOOK_FRESH_S:
+                return known
+            machine = await find_machine()
+            self._looked_at = time.monotonic()
+            self._journal.announce(e.MachineFound(time.time(), machine))
+            return machine
 
     async def add_model(self, path: Path, *, name: str = "") -> ModelCard:
         """Take a GGUF into the store. Raises the store's own errors."""
@@ -91,7 +104,7 @@ class Preparation:
         benchmark = self._journal.state.benchmark
         if benchmark is None or not is_usable(benchmark, machine):
             benchmark = await self.measure(machine, card)
-        choice = self._choose(card, machine, benchmark=benchmark)
+        choice = await self._choice(card, machine, benchmark=benchmark)
         quantization = choice.plan.quantization
         await self._models.ensure_variant(
             card.model, quantization, on_progress=self._progress(f"Preparing {card.title} · {quantization}")
@@ -100,12 +113,38 @@ class Preparation:
             await self._journal.record(e.PlanChosen(time.time(), choice))
         return Prepared(card, choice, self._models.path_of(card.model, quantization))
 
-    def _choose(self, card: ModelCard, machine: Machine, *, benchmark: Benchmark) -> Choice:
+    async def forget(self, prepared: Prepared, *, free_bytes: int) -> None:
+        """This plan ran out of memory with so much free: the next choice is a smaller one."""
+        machine = await self.machine()
+        device = next((d for d in machine.devices if d.device_id == prepared.choice.plan.device_id), machine.devices[0])
+        meta_model = await trio.to_thread.run_sync(self._opened)
+        needed = meta_model.fit.needed_bytes(prepared.choice.plan, prepared.card, device=device)
+        meta_model.fit.remember(OutOfMemory(device.device_id, needed, free_bytes or device.free_bytes))
+        self._has_failed = True
+
+    async def _choice(self, card: ModelCard, machine: Machine, *, benchmark: Benchmark) -> Choice:
+        """The choice that holds while nothing it rests on has changed; else a new one. Raises CannotServe."""
+        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {self._settings.quality}"
+        known = self._journal.state.choice
+        if known is not None and known.basis == basis and not self._has_failed and still_fits(known, machine):
+            return known
         goal = Goal(quality=self._settings.quality)
-        choice = self._meta_model.choose(card, machine, benchmark=benchmark, goal=goal)
+
+        def choose() -> Choice | NoPlan:
+            return self._opened().choose(card, machine, benchmark=benchmark, goal=goal)
+
+        choice = await trio.to_thread.run_sync(choose)
         if isinstance(choice, NoPlan):
             raise CannotServe(choice.reason)
-        return choice
+        return msgspec.structs.replace(choice, basis=basis)
+
+    def _opened(self) -> MetaModel:
+        """The meta-model, opened when it is first needed: LightGBM takes a second to load."""
+        if self._meta_model is None:
+            from core.metamodel.meta_model import MetaModel
+
+            self._meta_model = MetaModel.open(self._prior)
+        return self._meta_model
 
     def _progress(self, work: str) -> Callable[[float, str], None]:
         def tell(fraction: float, text: str) -> None:
@@ -119,5 +158,13 @@ def is_usable(benchmark: Benchmark, machine: Machine) -> bool:
     return benchmark.runtime == machine.runtime and any(
         (device.name, device.backend, device.driver)
         == (benchmark.device.name, benchmark.device.backend, benchmark.device.driver)
+        for device in machine.devices
+    )
+
+
+def still_fits(choice: Choice, machine: Machine) -> bool:
+    """Whether the plan's device is there with enough free memory for it."""
+    return any(
+        device.device_id == choice.plan.device_id and choice.estimate.memory_bytes <= FREE_SHARE * device.free_bytes
         for device in machine.devices
     )

@@ -158,8 +158,9 @@ def _joined(state: NodeState, event: e.NetworkJoined) -> NodeState:
 def _restarted(state: NodeState, now: float) -> NodeState:
     """Jobs that were live when the last engine stopped are lost: their fact comes from the engine's recovery."""
     presence = Presence.JOINING if state.is_join_wanted else Presence.IDLE
-    fresh = _replace(state, presence=presence, joined_at=None, idle_since=None, progress=None, worker=None, peers=0)
-    return _replace(fresh, trouble={}, samples=(), pause=_still_running(state.pause, now))
+    fresh = _replace(state, presence=presence, joined_at=None, idle_since=None, progress=None, worker=None)
+    fresh = _replace(fresh, machine=None, reading=None, peers=0, trouble={}, samples=())
+    return _replace(fresh, pause=_still_running(state.pause, now))
 
 
 def _still_running(pause: Pause | None, now: float) -> Pause | None:
