@@ -34,9 +34,18 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "starling"
 
 
+def has_display() -> bool:
+    """Whether a window can be shown; where it can't, that is said and the engine runs without one."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if not sys.platform.startswith("linux") or any(os.environ.get(name) for name in names):
+        return True
+    print("There is no display here, so Starling runs without its window.", file=sys.stderr)
+    return False
+
+
 def _run(arguments: argparse.Namespace, home: Home) -> int:
     match arguments.word:
-        case None if arguments.headless:
+        case None if arguments.headless or not has_display():
             from app.headless import run_headless
 
             return run_headless(arguments, home)
