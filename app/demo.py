@@ -71,14 +71,18 @@ def _fresh_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _run_window(folder: Path) -> int:
+    """Closing the window ends the whole demo, so it says nothing of an engine that goes on."""
     from app.gui.main import run_window
+    from app.gui.preferences import Preferences
 
     steps = Steps(4)
+    provider_home = Home(folder / "provider")
     with Devnet(folder / "network", tell=steps) as devnet:
-        steps("Opening the window; the requester sends jobs from the moment you join")
+        steps("Opening the window. Press Join network, and the requester's jobs come; closing it ends the demo")
+        Preferences(provider_home.folder / "window.ini").mark_closing_told()
         with _requester(folder, devnet, jobs=ENDLESS):
-            code = run_window(folder / "provider", engine_words=("--network", str(devnet.network_file)))
-            _quit_engine(Home(folder / "provider"))
+            code = run_window(provider_home.folder, engine_words=("--network", str(devnet.network_file)))
+            _quit_engine(provider_home)
             return code
 
 

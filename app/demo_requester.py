@@ -24,10 +24,11 @@ from p2p.job_request import JobOver
 
 MODEL = "starling-demo"
 AT_ONCE = 4
-AT_ONCE_WITHOUT_END = 12
+AT_ONCE_WITHOUT_END = 10
 PATIENCE_S = 240.0
 RETRY_S = 1.0
-PAUSE_S = (0.05, 0.6)
+PAUSE_S = (0.3, 1.2)
+LAST_OF_BURST = 0.2
 CLASSES = (PriorityClass.INTERACTIVE, PriorityClass.STANDARD, PriorityClass.BATCH)
 QUESTIONS = (
     "Count from 1 to 50.",
@@ -90,13 +91,15 @@ async def _send(requester: Requester, load: Load) -> None:
 
 
 async def _send_without_end(requester: Requester, load: Load) -> None:
+    """In bursts, as people ask: some run, some wait, and there are quiet moments."""
     places = trio.Semaphore(AT_ONCE_WITHOUT_END)
     draw = random.Random(load.seed)
     async with trio.open_nursery() as nursery:
         for number in count():
             await places.acquire()
             nursery.start_soon(partial(_one, requester, load, number=number, places=places))
-            await trio.sleep(draw.uniform(*PAUSE_S))
+            if draw.random() < LAST_OF_BURST:
+                await trio.sleep(draw.uniform(*PAUSE_S))
 
 
 async def _one(requester: Requester, load: Load, *, number: int, places: trio.Semaphore) -> None:

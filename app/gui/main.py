@@ -118,9 +118,12 @@ def _connect(home: Home, window: MainWindow, *, link: ControlLink, engine: Engin
 
 
 def _heed_interrupts(app: QApplication) -> QTimer:
-    """Qt's loop runs no Python by itself; a slow timer lets the interpreter see Ctrl-C."""
-    signal.signal(signal.SIGINT, lambda *_: app.quit())
-    signal.signal(signal.SIGTERM, lambda *_: app.quit())
+    """Qt's loop runs no Python by itself; a slow timer lets the interpreter see Ctrl-C.
+
+    `exit`, not `quit`: that would close the window first, which asks a question that nobody may be there to answer.
+    """
+    signal.signal(signal.SIGINT, lambda *_: app.exit())
+    signal.signal(signal.SIGTERM, lambda *_: app.exit())
     timer = QTimer(app)
     timer.timeout.connect(_let_python_run)
     timer.start(SIGNALS_MS)
