@@ -21,6 +21,7 @@ from core.worker.process import run_once
 
 LIST_S = 60.0
 _BUILD_FLAGS = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_VULKAN=on"}
+_LOAD_OVER_S = 0.4
 _HEAT_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
 
@@ -48,7 +49,7 @@ def machine_of(found: Devices, gpus: tuple[SeenGpu, ...]) -> Machine:
 
 
 def read_device(device: Device) -> Reading:
-    """One look at a device; takes milliseconds. Blocking: call it in a thread."""
+    """One look at a device; takes up to half a second. Blocking: call it in a thread."""
     if device.kind is not DeviceKind.CPU and device.pci_id:
         reading = read_gpu(device.pci_id)
         if reading is not None:
@@ -112,10 +113,11 @@ def _processor() -> Device:
 
 
 def _read_host() -> Reading:
+    """With an interval of its own: psutil counts from the last call of the same thread, and ours may be a new one."""
     memory = psutil.virtual_memory()
     return Reading(
         at=time.time(),
-        load_percent=psutil.cpu_percent(),
+        load_percent=psutil.cpu_percent(_LOAD_OVER_S),
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
         memory_ours_bytes=_our_memory(),
