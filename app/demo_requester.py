@@ -27,8 +27,8 @@ AT_ONCE = 4
 AT_ONCE_WITHOUT_END = 10
 PATIENCE_S = 240.0
 RETRY_S = 1.0
-PAUSE_S = (0.3, 1.2)
-LAST_OF_BURST = 0.2
+PAUSE_S = (0.1, 0.8)
+LAST_OF_BURST = 0.15
 CLASSES = (PriorityClass.INTERACTIVE, PriorityClass.STANDARD, PriorityClass.BATCH)
 QUESTIONS = (
     "Count from 1 to 50.",

@@ -74,7 +74,8 @@ class Devnet:
             )
         self._tell("Starting the bootstrap peer")
         words = ["p2p.bootstrap_node", "--home", str(self._folder / "bootstrap"), "--port", str(bootstrap_port)]
-        node = Child("bootstrap peer", [*words, "--network", NAME], log=self._folder / "logs" / "bootstrap.log")
+        words += ["--network", NAME, "--stdin-eof"]
+        node = Child("bootstrap peer", words, log=self._folder / "logs" / "bootstrap.log")
         addresses = tuple(stack.enter_context(node).line()["addresses"])
         self.network = msgspec.structs.replace(known, rpc=ready["rpc"], bootstrap=addresses)
         self.network_file.write_bytes(dump_network(self.network))

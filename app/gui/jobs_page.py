@@ -35,6 +35,7 @@ class JobsPage(QWidget):
         self.setProperty("ground", "app")
         self._details_of = details_of
         self._view: Jobs | None = None
+        self._opened = ""
         self._tabs = Segmented(theme, ["Live", "History"])
         self._tabs.setObjectName("jobs_tabs")
         self._search = QLineEdit()
@@ -99,7 +100,9 @@ class JobsPage(QWidget):
         return [row for row in rows if not wanted or wanted in f"{row.job_id} {row.title}".lower()]
 
     def _show_details(self) -> None:
-        details = self._details_of(self._lists[self._tabs.index].picked_key())
+        """A job that ends while it is looked at stays in view, though its row has left the list."""
+        self._opened = self._lists[self._tabs.index].picked_key() or self._opened
+        details = self._details_of(self._opened)
         self._panel.setVisible(details is not None)
         if details is not None:
             self._panel.show_details(details)
@@ -108,13 +111,18 @@ class JobsPage(QWidget):
         if self._view is not None:
             self.show_jobs(self._view)
 
+    def _change_tab(self) -> None:
+        self._opened = ""
+        self._refresh()
+
     def _close_details(self) -> None:
+        self._opened = ""
         for rows in self._lists:
             rows.pick("")
         self._panel.hide()
 
     def _connect(self) -> None:
-        self._tabs.chosen.connect(self._refresh)
+        self._tabs.chosen.connect(self._change_tab)
         self._search.textChanged.connect(self._refresh)
         self._panel.command_given.connect(self.command_given)
         self._panel.closed.connect(self._close_details)

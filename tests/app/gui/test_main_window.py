@@ -133,6 +133,21 @@ def test_a_selected_job_stays_selected_when_others_come_and_go(scene: Scene) -> 
     assert rows.picked_key() == "j-1b7e02c9aa10"
 
 
+def test_a_job_that_ends_while_it_is_looked_at_stays_in_view(scene: Scene) -> None:
+    scene.show(node.serving(), JOBS)
+    rows = scene.window.findChild(RowList, "live_jobs")
+    assert isinstance(rows, RowList)
+    rows.pick("j-8f2c91a044de")
+    scene.show(node.serving(), JOBS)
+    finished = node.JobState.FINISHED
+    ended = node.e.JobEnded(node.NOON, JobId("j-8f2c91a044de"), finished, "stop", node.Usage(1882, 700), 700)
+    scene.show(node.fold([ended], node.serving()), JOBS)
+    assert rows.picked_key() == ""
+    assert {PRIVACY, "Generated"} <= scene.words()
+    scene.press("close_details")
+    assert PRIVACY not in scene.words()
+
+
 def test_the_earnings_page_shows_the_states_sums(scene: Scene) -> None:
     state = node.serving()
     scene.show(state, EARNINGS)
