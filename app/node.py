@@ -24,8 +24,8 @@ from core import commands as c
 from core import events as e
 from core.engine import Engine
 from core.home import Home
-from core.job_desk import Terms
 from core.journal import Journal
+from core.lane_book import Terms
 from core.membership import MembershipParts
 from core.model_store import ModelStore
 from core.network import Network, load_network

@@ -14,37 +14,31 @@ import trio
 
 from core import events as e
 from core.admission import Refused
-from core.job import JobId, JobRequest, JobState, PeerId, Price, Usage, charge
+from core.job import JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage, charge
 from core.job_output import JobOutput, OutputEnded
 from core.journal import Journal
+from core.lane_book import LaneBook, Terms
 from core.live_job import LiveJob, Source
 from core.model_server import ModelServer
 from core.offer import Quote, Reject
-from core.payments.channel import Fault, PaymentChannel, VoucherRejected, accept
-from core.payments.credit import lane_credit
-from core.payments.voucher import EscrowDomain, Party, Voucher
-from core.settings import Settings
+from core.payments.channel import Fault, PaymentChannel
+from core.payments.voucher import MAX_AMOUNT, Party, Voucher
 from core.worker import messages as w
 from core.worker.process import WorkerDied
 
 QUOTE_S = 10.0
-SETTLING_S = 30.0
 COUNT_TIMEOUT_S = 3.0
 STALL_S = 30.0
 PROGRESS_EVERY_S = 0.25
 MAX_QUOTED = 64
+MAX_QUOTED_A_PEER = 16
+MAX_MODEL_CHARS = 128
 MAX_LIVE_A_PAYER = 20
+MAX_ID_CHARS = 64
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+UNKNOWN = "This job is not known here."
 
 Clock = Callable[[], float]
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """What this peer trades under: who is paid, in which escrow, and how far it trusts."""
-
-    worker: Party
-    domain: EscrowDomain
-    settings: Settings
 
 
 class DeskPorts(msgspec.Struct, frozen=True):
@@ -66,11 +60,10 @@ class JobDesk:
         self._server = server
         self._terms = terms
         self._ports = ports
-        self._channels: dict[str, PaymentChannel] = {}
-        self._forgiven: dict[str, int] = {}
+        self._lanes = LaneBook(journal, terms)
+        self._asking: dict[JobId, PeerId] = {}
         self._quoted: dict[JobId, LiveJob] = {}
         self._live: dict[JobId, LiveJob] = {}
-        self._settling: dict[JobId, tuple[LiveJob, float]] = {}
         self._payment_lock = trio.Lock()
         self._wake = trio.Event()
         self.tokens_made = 0
@@ -82,32 +75,41 @@ class JobDesk:
 
     async def quote(self, request: JobRequest, payer: Party, *, peer: PeerId) -> Quote | Reject:
         """A price and a time, or why not. Bounded: a peer that keeps asking gets refusals, never memory."""
-        now = self._ports.clock()
-        self._forget(now)
-        terms = request.terms
-        if reason := self._unfit(request, payer):
+        self._forget(self._ports.clock())
+        if reason := self._unfit(request, payer, peer=peer):
             return self._declined(request, reason)
+        job_id = request.terms.job_id
+        self._asking[job_id] = peer
+        try:
+            return await self._quote(request, Source(peer, payer))
+        finally:
+            del self._asking[job_id]
+
+    async def _quote(self, request: JobRequest, source: Source) -> Quote | Reject:
+        terms = request.terms
         prompt_tokens = await self._server.count(terms.job_id, request.messages, deadline_s=COUNT_TIMEOUT_S)
         if prompt_tokens is None:
             return self._declined(request, "The model is busy.", retry_after_s=2.0)
         if prompt_tokens + terms.max_tokens > self._server.plan.slot_context_tokens:
             return self._declined(request, "Prompt and answer are longer than the context of this model.")
-        channel = await self._ports.channel(payer)
+        channel = await self._ports.channel(source.payer)
         if channel is None:
             return self._declined(request, "The chain can't be reached to check payment.", retry_after_s=10.0)
-        self._channels[payer.id] = channel
-        return self._admit(request, Source(peer, payer), prompt_tokens=prompt_tokens)
+        self._lanes.know(channel)
+        return self._admit(request, source, prompt_tokens=prompt_tokens)
 
     async def accept_payment(self, job_id: JobId, voucher: Voucher) -> int | str:
         """Take a voucher for a job; returns what is paid of this job so far, or the fault in words."""
-        async with self._payment_lock:
-            live = self._find(job_id)
-            if live is None:
-                return "This job is not known here."
-            fault = await self._take_voucher(live, voucher)
-            if fault:
-                return fault
-            self._pay_from_lane(live)
+        fault = await self._credit(job_id, voucher)
+        live = self._find(job_id)
+        if fault == Fault.OVER_CREDIT and live is not None:
+            # Asked outside the lock: one payer's slow chain must not hold up the payments of all others.
+            fresh = await self._ports.fresh_channel(live.payer)
+            if fresh is not None:
+                self._lanes.know(fresh)
+                fault = await self._credit(job_id, voucher)
+        if fault or live is None:
+            return fault or UNKNOWN
         if live.is_running:
             await self._server.send(w.Allow(job_id, live.allowance(self._terms.settings.window_tokens)))
         return live.paid
@@ -154,8 +156,7 @@ class JobDesk:
             now = self._ports.clock()
             self._forget(now)
             for live in tuple(self._live.values()):
-                is_stalled = (live.is_running or not live.is_taken) and now - live.moved_at > STALL_S
-                if is_stalled and not live.cancel_reason:
+                if self._waits_for_money(live) and now - live.moved_at > STALL_S and not live.cancel_reason:
                     await self.cancel(live.job_id, "The requester stopped paying.")
 
     async def handle(self, report: w.WorkerReport | WorkerDied) -> None:
@@ -181,18 +182,27 @@ class JobDesk:
         """Something changed that may let a job start."""
         self._wake.set()
 
-    def _unfit(self, request: JobRequest, payer: Party) -> str | None:
+    def _waits_for_money(self, live: LiveJob) -> bool:
+        """A long prompt on a slow machine is nobody's fault: a job at the end of its allowance waits to be paid."""
+        allowed = live.allowance(self._terms.settings.window_tokens)
+        return not live.is_taken or (live.is_running and live.usage.completion_tokens >= allowed)
+
+    def _unfit(self, request: JobRequest, payer: Party, *, peer: PeerId) -> str | None:
         terms = request.terms
         if refusal := self._ports.refusal():
             return refusal
-        if not JOB_ID.fullmatch(terms.job_id) or self._find(terms.job_id) is not None:
+        is_taken = terms.job_id in self._asking or self._find(terms.job_id) is not None
+        if is_taken or not JOB_ID.fullmatch(terms.job_id):
             return "The job id is not usable or already taken."
+        if not all(0 <= amount <= MAX_AMOUNT for amount in (terms.bid_per_mtok, terms.max_total, terms.prompt_bytes)):
+            return "An amount is out of bounds."
         if terms.model != self._server.plan.model:
             return f"This peer serves {self._server.plan.model}."
         if not 0 < terms.max_tokens <= self._server.plan.slot_context_tokens or not request.messages:
             return "The job asks for no tokens, or more than the context holds."
-        ours = sum(live.payer_id == payer.id for live in self._live.values())
-        if ours >= MAX_LIVE_A_PAYER or len(self._quoted) >= MAX_QUOTED:
+        ours = sum(live.payer_id == payer.id for live in self._live.values()) + self._lanes.unpaid_jobs(payer.id)
+        quoted = [*self._asking.values(), *(live.peer for live in self._quoted.values())]
+        if ours >= MAX_LIVE_A_PAYER or len(quoted) >= MAX_QUOTED or quoted.count(peer) >= MAX_QUOTED_A_PEER:
             return "Too many jobs at once."
         return None
 
@@ -201,6 +211,8 @@ class JobDesk:
         price = self._ports.price()
         if 0 < request.terms.bid_per_mtok < price.output_per_mtok:
             return self._declined(request, f"The price is {price.output_per_mtok} per million tokens.")
+        if reason := self._lanes.refusal(source.payer.id, price):
+            return self._declined(request, reason)
         verdict = self._server.scheduler.admit(request.terms, prompt_tokens, now=now)
         if isinstance(verdict, Refused):
             return self._declined(request, verdict.reason, retry_after_s=verdict.retry_after_s)
@@ -222,88 +234,53 @@ class JobDesk:
         )
 
     def _declined(self, request: JobRequest, reason: str, *, retry_after_s: float = 0.0) -> Reject:
-        self._journal.announce(e.JobDeclined(self._ports.clock(), request.terms, reason))
+        """What is told of a refused job is ours in size: a stranger's words are as long as a frame may be."""
+        asked = request.terms
+        terms = JobTerms(JobId(asked.job_id[:MAX_ID_CHARS]), asked.model[:MAX_MODEL_CHARS], asked.priority)
+        self._journal.announce(e.JobDeclined(self._ports.clock(), terms, reason))
         return Reject(request.terms.job_id, reason, retry_after_s)
 
-    async def _take_voucher(self, live: LiveJob, voucher: Voucher) -> str | None:
-        """Check and journal a voucher. A lower one than another stream brought first is no fault: it adds nothing."""
-        channel = self._channel(live)
-        if voucher.cumulative >= channel.cumulative or not channel.signature:
-            accepted = self._judge(channel, voucher)
-            if accepted == VoucherRejected(Fault.OVER_CREDIT):
-                fresh = await self._ports.fresh_channel(live.payer)
-                accepted = self._judge(fresh or channel, voucher)
-            if isinstance(accepted, VoucherRejected):
-                return accepted.fault
-            await self._journal.record(*self._facts_of(live, accepted, before=channel.cumulative))
-            self._channels[live.payer_id] = accepted
-        elif voucher.worker != channel.worker:
-            return Fault.WRONG_WORKER
-        if live.job_id in self._quoted:
-            self._live[live.job_id] = self._quoted.pop(live.job_id)
-        return None
-
-    def _judge(self, channel: PaymentChannel, voucher: Voucher) -> PaymentChannel | VoucherRejected:
-        credit = min(self._terms.settings.unsecured_credit, channel.free)
-        return accept(channel, voucher, domain=self._terms.domain, credit_cap=credit, now=self._ports.clock())
-
-    def _facts_of(self, live: LiveJob, accepted: PaymentChannel, *, before: int) -> list[e.Fact]:
-        now = self._ports.clock()
-        facts: list[e.Fact] = []
-        if live.job_id in self._quoted:
-            facts.append(e.JobQueued(now, live.terms, live.price, live.payer_id, live.peer))
-        if accepted.cumulative > before:
-            facts.append(
-                e.VoucherAccepted(
-                    at=now,
-                    job_id=live.job_id,
-                    payer=live.payer_id,
-                    payer_owner=live.payer.owner,
-                    payer_hot=live.payer.hot,
-                    cumulative=accepted.cumulative,
-                    signature=accepted.signature,
-                    added=accepted.cumulative - before,
-                    is_secured=accepted.unsecured == 0,
-                )
-            )
-        return facts
-
-    def _channel(self, live: LiveJob) -> PaymentChannel:
-        return self._channels.get(live.payer_id) or PaymentChannel(live.payer, self._terms.worker.id)
-
-    def _pay_from_lane(self, live: LiveJob) -> None:
-        """Give a job its part of what its payer's lane holds, at most what it has asked for."""
-        wanted = live.amount if live.job_id in self._settling else live.due
-        live.paid += max(0, min(self._credit(live.payer_id), wanted - live.paid))
-
-    def _credit(self, payer: str) -> int:
-        """What a payer has signed and no job has taken; ended jobs that may still be paid hold what they took."""
-        lane = self._journal.state.ledger.lanes.get(payer)
-        if lane is None:
-            return 0
-        settling = [job for job, _ in self._settling.values() if job.payer_id == payer]
-        open_jobs = settling + [job for job in self._live.values() if job.payer_id == payer]
-        forgiven = self._forgiven.setdefault(payer, max(0, lane.billed - lane.cumulative))
-        billed = lane.billed - sum(job.amount for job in settling) - forgiven
-        return lane_credit(lane.cumulative, billed, held=sum(job.paid for job in open_jobs))
+    async def _credit(self, job_id: JobId, voucher: Voucher) -> str | None:
+        """Check, journal and use a voucher; the fault, or None. A paid quote is a job before its fact is written: what
+        forgets quotes meanwhile does not find it among them."""
+        async with self._payment_lock:
+            live = self._find(job_id)
+            if live is None:
+                return UNKNOWN
+            now = self._ports.clock()
+            accepted = self._lanes.judge(live, voucher, now=now)
+            if isinstance(accepted, str):
+                return accepted
+            facts = self._lanes.voucher_facts(live, accepted, now=now)
+            if self._quoted.pop(job_id, None) is not None:
+                self._live[job_id] = live
+                facts.insert(0, e.JobQueued(now, live.terms, live.price, live.payer_id, live.peer))
+            await self._journal.record(*facts)
+            self._lanes.know(accepted)
+            self._lanes.pay(live, self._live.values())
+            return None
 
     async def _dispatch(self) -> None:
-        if not self._server.is_ready:
-            return
-        now = self._ports.clock()
-        running = sum(live.is_running for live in self._live.values())
-        for assignment in self._server.scheduler.schedule(self._server.plan.slots - running, now=now):
-            live = self._live.get(assignment.job_id)
-            if live is None:
-                self._server.scheduler.finish(assignment.job_id, now=now)
-                continue
+        """One job at a time: while the worker is told of one, the next may have ended, or the worker."""
+        while self._server.is_ready and (live := self._next()) is not None:
             live.is_running = True
-            live.moved_at = now
+            live.moved_at = self._ports.clock()
             allowed = live.allowance(self._terms.settings.window_tokens)
             await self._server.send(w.Generate(live.job_id, live.request.messages, live.request.sampling, allowed))
-            self._journal.announce(e.JobStarted(now, live.job_id))
+            self._journal.announce(e.JobStarted(live.moved_at, live.job_id))
+        now = self._ports.clock()
         places = tuple((place.job_id, place.why) for place in self._server.scheduler.waiting(now))
         self._journal.announce(e.QueueOrdered(now, places))
+
+    def _next(self) -> LiveJob | None:
+        now = self._ports.clock()
+        running = sum(live.is_running for live in self._live.values())
+        while chosen := self._server.scheduler.schedule(min(1, self._server.plan.slots - running), now=now):
+            live = self._live.get(chosen[0].job_id)
+            if live is not None and not live.is_over:
+                return live
+            self._server.scheduler.finish(chosen[0].job_id, now=now)
+        return None
 
     def _started(self, report: w.Started) -> None:
         live = self._live.get(report.job_id)
@@ -322,7 +299,7 @@ class JobDesk:
         asked = live.allowance(0)
         if is_heard and reached - asked >= half_window and live.amount > live.due:
             is_heard = live.ask(live.amount)
-            self._pay_from_lane(live)
+            self._lanes.pay(live, self._live.values())
         if not is_heard and not live.cancel_reason:
             await self.cancel(live.job_id, "The requester does not take the answer.")
         if now - live.told_at >= PROGRESS_EVERY_S:
@@ -371,23 +348,24 @@ class JobDesk:
         tokens = live.usage.completion_tokens if state is JobState.FINISHED else None
         self._server.scheduler.finish(live.job_id, now=now, completion_tokens=tokens)
         usage = live.usage if live.amount else Usage()
-        async with self._payment_lock:
-            await self._journal.record(e.JobEnded(now, live.job_id, state, reason, usage, live.amount, live.timing))
-            self._live.pop(live.job_id, None)
-            live.paid = min(live.paid, live.amount)
-            self._settling[live.job_id] = (live, now + SETTLING_S)
+        ended = e.JobEnded(now, live.job_id, state, reason, usage, live.amount, live.timing)
+        with trio.CancelScope(shield=True):  # half an end would keep the job for ever
+            await self._write_end(live, ended)
         live.end(OutputEnded(state, reason, usage, live.amount))
         self._wake.set()
 
+    async def _write_end(self, live: LiveJob, ended: e.JobEnded) -> None:
+        async with self._payment_lock:
+            try:
+                await self._journal.record(ended)
+                self._lanes.settle(live, now=ended.at)
+            finally:
+                self._live.pop(live.job_id, None)
+
     def _find(self, job_id: JobId) -> LiveJob | None:
-        settling = self._settling.get(job_id)
-        return self._live.get(job_id) or self._quoted.get(job_id) or (settling[0] if settling else None)
+        return self._live.get(job_id) or self._quoted.get(job_id) or self._lanes.find(job_id)
 
     def _forget(self, now: float) -> None:
-        """Drop expired quotes, and jobs whose last payment had its time: what was not paid by then is written off."""
+        """Drop expired quotes, and what the lanes need no more."""
         self._quoted = {i: live for i, live in self._quoted.items() if now - live.quoted_at < QUOTE_S}
-        for job_id, (live, until) in tuple(self._settling.items()):
-            if until <= now:
-                del self._settling[job_id]
-                unpaid = max(0, live.amount - live.paid)
-                self._forgiven[live.payer_id] = self._forgiven.get(live.payer_id, 0) + unpaid
+        self._lanes.forget(now, [live.payer_id for live in (*self._quoted.values(), *self._live.values())])

@@ -15,6 +15,7 @@ from core.node_state import NodeState, Served
 from core.payments.ledger import bill
 
 MAX_ENDED_JOBS = 500
+MAX_DECLINED_JOBS = 100
 MAX_DAYS = 400
 DAY_S = 86_400
 
@@ -146,4 +147,9 @@ def _ordered(state: NodeState, event: e.QueueOrdered) -> NodeState:
 
 
 def _keep(job: Job, ended: tuple[Job, ...]) -> tuple[Job, ...]:
+    """The newest first. What was declined costs its asker nothing, so it never pushes out what was served."""
+    if job.state is JobState.DECLINED:
+        known = [other for other in ended if other.state is JobState.DECLINED]
+        oldest = known[MAX_DECLINED_JOBS - 1 :]
+        ended = tuple(other for other in ended if not any(other is old for old in oldest)) if oldest else ended
     return (job, *ended[: MAX_ENDED_JOBS - 1])

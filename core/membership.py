@@ -17,8 +17,9 @@ from core import events as e
 from core.availability import Available, Circumstances, Paused, availability
 from core.device import DeviceKind
 from core.job import Price
-from core.job_desk import DeskPorts, JobDesk, Terms
+from core.job_desk import DeskPorts, JobDesk
 from core.journal import Journal
+from core.lane_book import Terms
 from core.model_server import LoadFailed, ModelServer
 from core.offer import Offer
 from core.payments.settlement import Settlement

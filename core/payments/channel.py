@@ -75,8 +75,10 @@ def accept(
 
     credit_cap is how much beyond collateral the worker lends this payer; from exit_at on it lends nothing.
     """
-    if fault := _fault(channel, voucher, domain=domain):
+    if fault := voucher_fault(channel, voucher, domain=domain):
         return VoucherRejected(fault)
+    if voucher.cumulative < channel.cumulative:
+        return VoucherRejected(Fault.LOWER_CUMULATIVE)
     if voucher.cumulative == channel.cumulative:
         return channel
     owed = voucher.cumulative - channel.redeemed
@@ -88,23 +90,22 @@ def accept(
     )
 
 
-def _trusted(channel: PaymentChannel, credit_cap: int, *, now: float) -> int:
-    is_over = channel.exit_at is not None and now >= channel.exit_at
-    return 0 if is_over else channel.collateral + credit_cap
-
-
-def _fault(channel: PaymentChannel, voucher: Voucher, *, domain: EscrowDomain) -> Fault | None:
+def voucher_fault(channel: PaymentChannel, voucher: Voucher, *, domain: EscrowDomain) -> Fault | None:
+    """Why this voucher is not one of this channel, whatever its amount, or None."""
     if not 0 <= voucher.cumulative <= MAX_AMOUNT:
         return Fault.OUT_OF_BOUNDS
     if voucher.worker != channel.worker:
         return Fault.WRONG_WORKER
     if not _is_same(voucher.payer, channel.payer):
         return Fault.WRONG_PAYER
-    if voucher.cumulative < channel.cumulative:
-        return Fault.LOWER_CUMULATIVE
     if voucher.signature == channel.signature and voucher.cumulative == channel.cumulative:
         return None
     return _signature_fault(voucher, domain)
+
+
+def _trusted(channel: PaymentChannel, credit_cap: int, *, now: float) -> int:
+    is_over = channel.exit_at is not None and now >= channel.exit_at
+    return 0 if is_over else channel.collateral + credit_cap
 
 
 def _is_same(one: Party, other: Party) -> bool:
