@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -97,3 +98,10 @@ class Child:
         for line in self._process.stdout:
             self._lines.put(line.decode(errors="replace"))
         self._lines.put(None)
+
+
+def end_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end this process through its with blocks, so that no child stays behind. A process that was
+    started in the background would otherwise ignore the first, and die of the second without stopping anything."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)

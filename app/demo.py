@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from app.child import Child, ChildFailed
+from app.child import Child, ChildFailed, end_on_signals
 from app.cli_text import earnings_object, plan_object
 from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.devnet import Devnet
@@ -57,6 +57,7 @@ def run_demo(arguments: argparse.Namespace, home: Home | None) -> int:
     if arguments.jobs < 0 or (arguments.json and not arguments.headless):
         print("Write `starling demo --headless --jobs N --json` with N of 1 or more.", file=sys.stderr)
         return 2
+    end_on_signals()
     try:
         with ExitStack() as stack:
             folder = home.folder if home is not None else Path(stack.enter_context(_fresh_folder()))

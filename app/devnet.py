@@ -14,7 +14,7 @@ from types import TracebackType
 
 import msgspec
 
-from app.child import Child
+from app.child import Child, end_on_signals
 from core.network import Network, dump_network, load_network
 from core.payments.devnet_deploy import deploy
 
@@ -94,6 +94,7 @@ def run_devnet(folder: Path, *, chain_port: int, bootstrap_port: int) -> int:
     def tell(text: str) -> None:
         print(text, file=sys.stderr)
 
+    end_on_signals()
     with Devnet(folder, tell=tell, chain_port=chain_port, bootstrap_port=bootstrap_port) as devnet:
         tell(f"Ready. Peers join with: starling --network {devnet.network_file}")
         try:
