@@ -101,7 +101,7 @@ class Child:
 
 
 def end_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM end this process through its with blocks, so that no child stays behind. A process that was
-    started in the background would otherwise ignore the first, and die of the second without stopping anything."""
+    """Let Ctrl-C and SIGTERM end this process through its with blocks, so that no child stays behind. A process that
+    was started in the background would otherwise ignore the first, and die of the second without stopping anything."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

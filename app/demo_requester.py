@@ -55,7 +55,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 def main() -> int:
-    """Send the jobs; 0 when all that were asked for are finished."""
+    """Send the jobs, then stay in the network until stdin ends."""
     parser = argparse.ArgumentParser(prog="demo_requester")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--network", type=Path, required=True)
@@ -74,7 +74,7 @@ async def _run(home: Home, network: Path, *, load: Load) -> None:
         nursery.start_soon(_end_with_stdin, nursery.cancel_scope)
         async with open_requester(home, network) as requester:
             await (_send(requester, load) if load.jobs else _send_without_end(requester, load))
-        nursery.cancel_scope.cancel()
+            await trio.sleep_forever()
 
 
 async def _end_with_stdin(scope: trio.CancelScope) -> None:
