@@ -72,6 +72,7 @@ def benchmark_text(benchmark: Benchmark) -> str:
     rows = [
         ("Device", f"{benchmark.device.name} ({benchmark.device.backend})"),
         ("Runtime", benchmark.runtime),
+        ("Torch", benchmark.torch or "not installed"),
         ("Memory bandwidth", f"{benchmark.memory_bandwidth_gbs:.1f} GB/s"),
         ("Matrix rate", f"{benchmark.matrix_tflops:.3f} TFLOP/s"),
         ("Prefill", f"{benchmark.prefill_tokens_per_s:.0f} tokens/s"),

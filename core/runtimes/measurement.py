@@ -20,6 +20,7 @@ from core.runtimes.llama_context import LlamaContext
 from core.runtimes.llama_devices import runtime_version
 from core.runtimes.llama_log import LlamaLog
 from core.runtimes.llama_model import ALL_LAYERS, LlamaModel
+from core.runtimes.torch_devices import torch_devices
 from core.worker.messages import RunBenchmark
 
 PREFILL_TOKENS = 256
@@ -84,6 +85,7 @@ def measure(command: RunBenchmark, tell: Tell) -> Benchmark:
         decode_by_batch={batch: sampled.median for batch, sampled in decode.items()},
         load_s=load_s,
         spread=max(s.spread for s in (bandwidth, matrix, prefill, *decode.values())),
+        torch=torch_devices(command.device),
     )
 
 
