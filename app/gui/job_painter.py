@@ -6,7 +6,7 @@ Never shows a prompt or an answer; a JobRow does not hold them.
 from __future__ import annotations
 
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QPainter
+from PySide6.QtGui import QFontMetricsF, QPainter
 
 from app.gui.bar import paint_bar
 from app.gui.columns import Column, Place
@@ -83,8 +83,10 @@ class JobPainter:
         upper = QRectF(cell.left(), cell.center().y() - 18, cell.width(), 18)
         lower = QRectF(cell.left(), cell.center().y() + 1, cell.width(), 16)
         write(painter, row.title, rect=upper, ink=Ink(text_font(13, 600), self._theme.color("text")))
+        ink = Ink(text_font(12), self._theme.color("text2"))
         note = " · ".join(part for part in (row.variant, row.quality) if part)
-        write(painter, note, rect=lower, ink=Ink(text_font(12), self._theme.color("text2")))
+        has_room = QFontMetricsF(ink.font).horizontalAdvance(note) <= cell.width()
+        write(painter, note if has_room or not row.variant else row.variant, rect=lower, ink=ink)
 
     def _paint_priority(self, painter: QPainter, row: JobRow, *, cell: QRectF) -> None:
         """Three rising bars, as many filled as the class is urgent."""

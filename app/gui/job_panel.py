@@ -20,7 +20,7 @@ from app.gui.views import JobDetails
 from core.commands import CancelJob
 from core.job import JobId
 
-FACTS = 8
+FACTS = 7
 PRIVACY = (
     "This app never shows or saves the prompt or the answer. They are held in memory only while the job runs."
 )

@@ -240,6 +240,5 @@ def _facts(state: NodeState, job: Job, *, now: Now) -> tuple[tuple[str, str], ..
         ("Deadline", f"{deadline} of {duration(job.terms.deadline_s)}" if deadline.endswith("left") else deadline),
         ("Price", f"{coin.text(job.price.output_per_mtok)} per 1M out" if job.price.output_per_mtok else NONE),
         ("Requester", short_hex(job.payer) if job.payer else NONE),
-        ("Signed for", coin.full(job.vouchered)),
         ("You earn", coin.full(job.amount)),
     )

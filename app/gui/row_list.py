@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QFocusEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QListView,
@@ -147,6 +147,13 @@ class _Head(QWidget):
         painter.drawLine(0, self.height() - 1, self.width(), self.height() - 1)
 
 
+class _View(QListView):
+    def focusInEvent(self, event: QFocusEvent) -> None:  # noqa: N802
+        """Qt would select the first row here; nothing is selected unless the owner does it."""
+        QWidget.focusInEvent(self, event)
+        self.viewport().update()
+
+
 class RowList(QWidget):
     """Heading and rows. `picked` carries the key of the row that was selected."""
 
@@ -157,7 +164,7 @@ class RowList(QWidget):
         self._painter = painter
         self._rows = _Rows(painter)
         self._head = _Head(theme, painter.columns)
-        self._view = QListView()
+        self._view = _View()
         self._view.setModel(self._rows)
         self._delegate = _Delegate(theme, painter, rows=self._rows)
         self._view.setItemDelegate(self._delegate)

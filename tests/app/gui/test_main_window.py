@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6.QtCore import QPoint, QRect, Qt  # noqa: E402
-from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton, QWidget  # noqa: E402
+from PySide6.QtWidgets import QApplication, QLabel, QListView, QMenu, QPushButton, QWidget  # noqa: E402
 from pytestqt.qtbot import QtBot  # noqa: E402
 
 from app.gui.actions import ACTIONS  # noqa: E402
@@ -146,6 +146,19 @@ def test_a_job_that_ends_while_it_is_looked_at_stays_in_view(scene: Scene) -> No
     assert {PRIVACY, "Generated"} <= scene.words()
     scene.press("close_details")
     assert PRIVACY not in scene.words()
+
+
+def test_a_list_that_gets_the_focus_selects_nothing_by_itself(scene: Scene) -> None:
+    scene.show(node.serving(), JOBS)
+    rows = scene.window.findChild(RowList, "live_jobs")
+    assert isinstance(rows, RowList)
+    view = rows.findChild(QListView)
+    assert isinstance(view, QListView)
+    scene.window.activateWindow()
+    view.setFocus()
+    scene.show(node.serving(), JOBS)
+    assert view.hasFocus()
+    assert rows.picked_key() == ""
 
 
 def test_the_earnings_page_shows_the_states_sums(scene: Scene) -> None:
