@@ -104,7 +104,8 @@ class JobEnded(msgspec.Struct, frozen=True, tag="job_ended"):
 
 
 class VoucherAccepted(msgspec.Struct, frozen=True, tag="voucher_accepted"):
-    """A payer signed a new cumulative amount for us: durable before the work that it pays for."""
+    """A payer signed a new cumulative amount for us: durable before the work that it pays for. redeemed is what had
+    been cashed of it by then, as the chain says."""
 
     at: float
     job_id: JobId
@@ -115,6 +116,7 @@ class VoucherAccepted(msgspec.Struct, frozen=True, tag="voucher_accepted"):
     signature: str
     added: int
     is_secured: bool = True
+    redeemed: int = 0
 
 
 class RedemptionSubmitted(msgspec.Struct, frozen=True, tag="redemption_submitted"):

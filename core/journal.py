@@ -6,7 +6,7 @@ Never waits for a watcher: one that does not keep up is dropped and must take a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import get_args
 
 import msgspec
@@ -15,7 +15,7 @@ import trio
 from core.events import Event, Fact, Notice
 from core.node_state import NodeState
 from core.state import apply
-from core.store import SNAPSHOT_EVERY, Store
+from core.store import SNAPSHOT_EVERY, Store, StoreError
 
 WATCHER_BACKLOG = 2_000
 FACT_TYPES = get_args(Fact)
@@ -67,8 +67,13 @@ class Journal:
                 self._fact_sequence += len(facts)
             self._tell(events)
             if self._fact_sequence - self._snapshot_sequence >= SNAPSHOT_EVERY:
-                await trio.to_thread.run_sync(self._store.save_snapshot, self._fact_sequence, self._state)
-                self._snapshot_sequence = self._fact_sequence
+                await self._save_snapshot()
+
+    async def _save_snapshot(self) -> None:
+        """A snapshot only saves time: without room for it the facts are still there."""
+        with trio.CancelScope(shield=True), suppress(StoreError):
+            await trio.to_thread.run_sync(self._store.save_snapshot, self._fact_sequence, self._state)
+        self._snapshot_sequence = self._fact_sequence
 
     def announce(self, *notices: Notice) -> None:
         """Tell what need not survive; never blocks."""

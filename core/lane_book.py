@@ -117,6 +117,7 @@ class LaneBook:
             signature=accepted.signature,
             added=accepted.cumulative - before,
             is_secured=accepted.unsecured == 0,
+            redeemed=accepted.redeemed,
         )
         return [fact]
 

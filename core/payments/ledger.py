@@ -108,14 +108,18 @@ def earnings(ledger: Ledger, accruing: int) -> Earnings:
 
 
 def add_voucher(ledger: Ledger, fact: VoucherAccepted) -> Ledger:
-    """A higher cumulative replaces the lane's; an equal or lower one changes nothing."""
+    """A higher cumulative replaces the lane's; an equal or lower one changes nothing. What the chain had cashed beyond
+    all that these facts know (a lost disk's vouchers) was used up then, too."""
     known = ledger.lanes.get(fact.payer, Lane(fact.payer_owner, fact.payer_hot, 0, ""))
     if fact.cumulative <= known.cumulative:
         return ledger
+    unknown = max(0, fact.redeemed - known.cumulative)
     lane = msgspec.structs.replace(
         known,
         cumulative=fact.cumulative,
         signature=fact.signature,
+        redeemed=fact.redeemed if unknown else known.redeemed,
+        billed=known.billed + unknown,
         is_secured=fact.is_secured,
         waiting_since=known.waiting_since if known.unredeemed else fact.at,
     )
@@ -157,7 +161,8 @@ def confirm_redemption(ledger: Ledger, fact: RedemptionConfirmed) -> Ledger:
     for payer in entry.claims:
         if payer in lanes:
             redeemed = max(lanes[payer].redeemed, fact.redeemed.get(payer, 0))
-            lanes[payer] = msgspec.structs.replace(lanes[payer], redeemed=redeemed, settling=0)
+            settling = _claimed_elsewhere(ledger, payer, besides=fact.transaction)
+            lanes[payer] = msgspec.structs.replace(lanes[payer], redeemed=redeemed, settling=settling)
     settled = msgspec.structs.replace(entry, state=TransactionState.CONFIRMED, amount=fact.paid)
     ledger = msgspec.structs.replace(ledger, lanes=lanes, withdrawable=ledger.withdrawable + fact.paid)
     return _with_entry(ledger, settled)
@@ -171,7 +176,8 @@ def fail_transaction(ledger: Ledger, fact: TransactionFailed) -> Ledger:
     lanes = dict(ledger.lanes)
     for payer in entry.claims:
         if payer in lanes:
-            lanes[payer] = msgspec.structs.replace(lanes[payer], settling=0)
+            settling = _claimed_elsewhere(ledger, payer, besides=fact.transaction)
+            lanes[payer] = msgspec.structs.replace(lanes[payer], settling=settling)
     failed = msgspec.structs.replace(entry, state=TransactionState.FAILED, reason=fact.reason)
     return _with_entry(msgspec.structs.replace(ledger, lanes=lanes), failed)
 
@@ -203,6 +209,12 @@ def confirm_payout(ledger: Ledger, fact: PayoutConfirmed) -> Ledger:
 def pending(ledger: Ledger) -> tuple[Transaction, ...]:
     """Transactions that the chain has not answered yet, the oldest first."""
     return tuple(t for t in reversed(ledger.transactions) if t.state is TransactionState.SUBMITTED)
+
+
+def _claimed_elsewhere(ledger: Ledger, payer: str, *, besides: str) -> int:
+    """The highest cumulative of this payer that another transaction has on its way."""
+    others = (entry for entry in pending(ledger) if entry.transaction != besides)
+    return max((entry.claims.get(payer, 0) for entry in others), default=0)
 
 
 def _entry(ledger: Ledger, transaction: str) -> Transaction | None:

@@ -17,7 +17,7 @@ import trio
 from core import events as e
 from core.journal import Journal
 from core.payments import ledger
-from core.payments.chain import EscrowChain
+from core.payments.chain import EscrowChain, Record
 from core.payments.chain_values import ChainError, Receipt, TransactionRefused
 from core.payments.channel import PaymentChannel
 from core.payments.redemption import Redemption, RedemptionPolicy, decide
@@ -27,7 +27,10 @@ from core.store import Store
 
 EVERY_S = 2.0
 CHAIN_TIMEOUT_S = 8.0
+SEND_TIMEOUT_S = 30.0
 LANE_FRESH_S = 5.0
+MAX_LANES = 256
+CHAIN_THREADS = 8
 REDEEM_TIMEOUT_S = 60.0
 
 Answer = TypeVar("Answer")
@@ -58,6 +61,8 @@ class Settlement:
         self._purse = purse
         self._lanes: dict[str, tuple[float, PaymentChannel]] = {}
         self._lock = trio.Lock()
+        # A chain that hangs may take all of these threads, and none of those that write to disk.
+        self._threads = trio.CapacityLimiter(CHAIN_THREADS)
 
     async def run(self) -> None:
         """Cash what is worth it and follow transactions, until cancelled. A chain that is down is waited for."""
@@ -88,12 +93,14 @@ class Settlement:
             read = await self._ask(self._read_lane, payer)
         except SettlementError:
             return None
-        self._lanes[payer.id] = (time.time(), read)
+        now = time.time()
+        fresh = [(key, known) for key, known in self._lanes.items() if now - known[0] <= LANE_FRESH_S]
+        self._lanes = {**dict(fresh[1 - MAX_LANES :]), payer.id: (now, read)}
         return self._with_voucher(read)
 
     def _with_voucher(self, channel: PaymentChannel) -> PaymentChannel:
         lane = self._journal.state.ledger.lanes.get(channel.payer.id)
-        if lane is None:
+        if lane is None or lane.cumulative < channel.redeemed:
             return channel
         return msgspec.structs.replace(channel, cumulative=lane.cumulative, signature=lane.signature)
 
@@ -103,6 +110,9 @@ class Settlement:
             await self._submit_redemptions(force=True)
             await self._until_settled()
             await self._read_account()
+        left = sum(lane.unredeemed for lane in self._journal.state.ledger.lanes.values())
+        if left:
+            return "What the payers' escrow covers now is cashed. The other vouchers are kept and tried again."
         return "Every voucher is cashed."
 
     async def withdraw(self) -> str:
@@ -112,15 +122,18 @@ class Settlement:
             amount = (await self._ask(self._chain.account, self._purse.worker)).earned
             if amount == 0:
                 return "There is nothing to withdraw yet."
-            await self._ask(self._pay_out, amount)
+            before = self._journal.state.ledger.paid
+            await self._pay_out(amount)
             await self._until_settled()
             await self._read_account()
+            if self._journal.state.ledger.paid == before:
+                raise SettlementError("The chain did not take the payout. Nothing is lost; try again later.")
         return f"Paid out to {self._purse.worker.owner}."
 
     async def _round(self) -> None:
         await self._follow()
-        await self._submit_redemptions(force=False)
         await self._read_account()
+        await self._submit_redemptions(force=False)
 
     async def _submit_redemptions(self, *, force: bool) -> None:
         channels = await self._channels()
@@ -147,27 +160,40 @@ class Settlement:
 
     async def _submit(self, redemption: Redemption) -> None:
         claims = {voucher.payer.id: voucher.cumulative for voucher in redemption.vouchers}
+        key, worker = self._purse.wallet.hot_key, self._purse.worker
+        await self._send(
+            lambda keep: self._chain.redeem(key, worker, vouchers=redemption.vouchers, record=keep),
+            lambda transaction: e.RedemptionSubmitted(time.time(), transaction, redemption.amount, claims),
+        )
+
+    async def _pay_out(self, amount: int) -> None:
+        key, worker = self._purse.wallet.hot_key, self._purse.worker
+        await self._send(
+            lambda keep: self._chain.pay_out(key, worker, record=keep),
+            lambda transaction: e.PayoutSubmitted(time.time(), transaction, amount),
+        )
+
+    async def _send(self, send: Callable[[Record], str], fact_of: Callable[[str], e.Fact]) -> None:
+        """Have a transaction sent. Before its broadcast the signed bytes are written down, then the fact that they are
+        on their way; a thread that comes so far after its deadline stops there, and nothing was sent."""
+        is_given_up = False
+
+        async def write_down(fact: e.Fact) -> None:
+            if is_given_up:
+                raise SettlementError("The chain took too long, and the transaction was not sent.")
+            await self._journal.record(fact)
 
         def keep(transaction: str, raw: bytes) -> None:
-            fact = e.RedemptionSubmitted(time.time(), transaction, redemption.amount, claims)
-            self._write_down(transaction, raw, fact=fact)
+            fact = fact_of(transaction)
+            self._store.keep_transaction(transaction, raw.hex(), purpose=type(fact).__name__, at=fact.at)
+            trio.from_thread.run(write_down, fact)
 
-        def send() -> str:
-            key, worker = self._purse.wallet.hot_key, self._purse.worker
-            return self._chain.redeem(key, worker, vouchers=redemption.vouchers, record=keep)
-
-        await self._ask(send)
-
-    def _pay_out(self, amount: int) -> str:
-        def keep(transaction: str, raw: bytes) -> None:
-            self._write_down(transaction, raw, fact=e.PayoutSubmitted(time.time(), transaction, amount))
-
-        return self._chain.pay_out(self._purse.wallet.hot_key, self._purse.worker, record=keep)
-
-    def _write_down(self, transaction: str, raw: bytes, *, fact: e.Fact) -> None:
-        """Before broadcast, in the sending thread: the signed bytes, then the fact that they are on their way."""
-        self._store.keep_transaction(transaction, raw.hex(), purpose=type(fact).__name__, at=fact.at)
-        trio.from_thread.run(self._journal.record, fact)
+        try:
+            await self._ask(send, keep, within_s=SEND_TIMEOUT_S)
+        except TransactionRefused as error:
+            raise SettlementError(f"{error} Nothing is lost; trying again.") from error
+        finally:
+            is_given_up = True
 
     async def _follow(self) -> None:
         for entry in ledger.pending(self._journal.state.ledger):
@@ -224,11 +250,14 @@ class Settlement:
             exit_at=lane.exit_at,
         )
 
-    async def _ask(self, question: Callable[..., Answer], *arguments: object) -> Answer:
+    async def _ask(
+        self, question: Callable[..., Answer], *arguments: object, within_s: float = CHAIN_TIMEOUT_S
+    ) -> Answer:
         """One question to the chain, in a thread, with a deadline."""
+        asked = partial(question, *arguments)
         try:
-            with trio.fail_after(CHAIN_TIMEOUT_S):
-                return await trio.to_thread.run_sync(partial(question, *arguments), abandon_on_cancel=True)
+            with trio.fail_after(within_s):
+                return await trio.to_thread.run_sync(asked, abandon_on_cancel=True, limiter=self._threads)
         except trio.TooSlowError:
             raise SettlementError("The chain does not answer. Nothing is lost; trying again.") from None
         except TransactionRefused:

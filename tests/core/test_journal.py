@@ -85,3 +85,16 @@ def test_spending_never_lowers_what_was_signed(tmp_path: Path) -> None:
     assert store.spend("0xw", -40, at=2.0) == 100
     assert store.spend("0xw", 30, at=3.0) == 100
     assert store.spend("0xw", 20, at=4.0) == 110
+
+
+async def test_no_room_for_a_snapshot_is_no_reason_to_doubt_a_fact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(sequence: int, state: object) -> None:
+        raise StoreFull("No space is left.")
+
+    store = Store(tmp_path / "s.db")
+    journal = Journal(store)
+    monkeypatch.setattr(store, "save_snapshot", full)
+    await journal.record(*(voucher(n) for n in range(1, SNAPSHOT_EVERY + 10)))
+    assert Journal(store).state.ledger.lanes["0xp"].cumulative == SNAPSHOT_EVERY + 9
