@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from app.gui.figures import DAY_S, HOUR_S, Now, ago, duration, money, percent, plural, short_hex, speed, until
-from app.gui.served import device_name, full_speed, is_in_network, is_processor, joined, served_title
+from app.gui.figures import DAY_S, Now, ago, duration, money, percent, plural, short_hex, speed, until
+from app.gui.served import (
+    asked_count,
+    asked_lately,
+    device_name,
+    full_speed,
+    is_in_network,
+    is_processor,
+    joined,
+    served_title,
+)
 from app.gui.views import Hero, HeroAction, Link, LinkPhase, Mark, Step, Tone
-from core.job import Job, JobState
+from core.job import JobState
 from core.node_state import NodeState, Pause, Presence
 
 
@@ -217,13 +226,8 @@ def _device_words(state: NodeState) -> str:
     return f"{device_name(state)} · processor" if is_processor(state) else f"{device_name(state)} ready"
 
 
-def _asked_lately(state: NodeState, now: Now) -> list[Job]:
-    known = (*state.jobs.values(), *state.ended)
-    return [job for job in known if now.at - job.received_at <= HOUR_S]
-
-
 def _declined_lately(state: NodeState, now: Now) -> str:
-    declined = [job for job in _asked_lately(state, now) if job.state is JobState.DECLINED]
+    declined = [job for job in asked_lately(state, now) if job.state is JobState.DECLINED]
     if not declined:
         return ""
     last = declined[0].reason.strip().rstrip(".")
@@ -231,10 +235,11 @@ def _declined_lately(state: NodeState, now: Now) -> str:
 
 
 def _demand(state: NodeState, now: Now) -> str:
-    asked = len(_asked_lately(state, now))
+    asked = asked_lately(state, now)
     day = state.days.get(int(now.at // DAY_S))
     if asked:
-        return f"{plural(asked, 'request')} came in the last hour; the next job starts by itself."
+        requests = f"{asked_count(state, asked)} {'request' if len(asked) == 1 else 'requests'}"
+        return f"{requests} came in the last hour; the next job starts by itself."
     if day is not None and day.finished:
         return "No requester has asked in the last hour; the next job starts by itself."
     return f"{plural(state.peers, 'peer')} connected, but no requester has asked yet. The next job starts by itself."

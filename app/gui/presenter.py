@@ -8,7 +8,6 @@ from __future__ import annotations
 from app.gui import hero as words
 from app.gui.figures import (
     DAY_S,
-    HOUR_S,
     NONE,
     Now,
     clock_time,
@@ -22,6 +21,8 @@ from app.gui.figures import (
 )
 from app.gui.job_words import job_row
 from app.gui.served import (
+    asked_count,
+    asked_lately,
     device,
     device_name,
     full_speed,
@@ -296,12 +297,12 @@ def _queue_words(state: NodeState, live: list[Job], *, queue: list[Job]) -> str:
 
 def _network(state: NodeState, now: Now) -> NetworkCard:
     text, tone = words.reachability(state)
-    asked = _asked(state, now)
+    asked = asked_lately(state, now)
     declined = sum(1 for job in asked if job.state is JobState.DECLINED)
     is_in = is_in_network(state)
     stats = (
         (count(state.peers) if is_in else NONE, "peers"),
-        (count(len(asked)), "asked, last hour"),
+        (asked_count(state, asked), "asked, last hour"),
         (count(declined), "declined"),
     )
     pill = PillView(text, tone, "check" if tone is Tone.ACCENT else "")
@@ -312,11 +313,6 @@ def _network(state: NodeState, now: Now) -> NetworkCard:
 
 def _own_id(state: NodeState) -> str:
     return f"No request in the last hour. Your peer id is {short_id(state.peer_id)}."
-
-
-def _asked(state: NodeState, now: Now) -> list[Job]:
-    known = (*state.jobs.values(), *state.ended)
-    return [job for job in known if now.at - job.received_at <= HOUR_S]
 
 
 def _demand(state: NodeState, asked: list[Job]) -> tuple[BarRow, ...]:

@@ -104,7 +104,8 @@ class _Delegate(QStyledItemDelegate):
             self._paint_group(painter, row, rect=rect)
         else:
             self._paint_ground(painter, rect, state=option.state)
-            where = places(self._painter.columns, width=rect.width(), margin=MARGIN)
+            whole = option.widget.width() if option.widget is not None else rect.width()  # a scroll bar moves no column
+            where = places(self._painter.columns, width=whole, margin=MARGIN)
             self._painter.paint(painter, row, rect, where)
         painter.setPen(QPen(self._theme.color("border"), 1))
         foot = rect.bottom() - 0.5

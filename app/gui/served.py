@@ -5,8 +5,10 @@ Pure: no Qt. Never invents: what is not known is left out.
 
 from __future__ import annotations
 
+from app.gui.figures import HOUR_S, Now, count
 from core.device import Device, DeviceKind
 from core.job import Job, JobState
+from core.job_history import MAX_ENDED_JOBS
 from core.node_state import NodeState, Presence
 
 
@@ -100,3 +102,15 @@ def waiting(state: NodeState) -> list[Job]:
     """Queued jobs in the order in which they will be taken; those without a place yet come last."""
     queued = [job for job in state.jobs.values() if job.state is JobState.QUEUED]
     return sorted(queued, key=lambda job: (job.place or len(queued) + 1, job.received_at))
+
+
+def asked_lately(state: NodeState, now: Now) -> list[Job]:
+    """The requests of the last hour that are still remembered."""
+    known = (*state.jobs.values(), *state.ended)
+    return [job for job in known if now.at - job.received_at <= HOUR_S]
+
+
+def asked_count(state: NodeState, asked: list[Job]) -> str:
+    """How many that is: 500+ where older ones of the same hour are forgotten already."""
+    is_whole = len(state.ended) < MAX_ENDED_JOBS or len(asked) < MAX_ENDED_JOBS
+    return count(len(asked)) if is_whole else f"{count(MAX_ENDED_JOBS)}+"

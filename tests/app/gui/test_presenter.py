@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from app.gui.earnings_presenter import earnings_page, transactions_csv
 from app.gui.figures import Now
 from app.gui.hero import hero, why_idle
@@ -11,6 +13,7 @@ from app.gui.views import HeroAction, Link, LinkPhase, Tone
 from core import events as e
 from core.device import Reading
 from core.job import PriorityClass
+from core.job_history import MAX_ENDED_JOBS
 from core.node_state import NodeState
 from core.state import earnings
 from tests.app.gui import fabricated as node
@@ -122,6 +125,14 @@ def test_export_has_a_line_for_every_transaction() -> None:
     lines = transactions_csv(node.serving()).splitlines()
     assert len(lines) == 1 + 4
     assert lines[2].endswith("payout,confirmed,20.000000,USDC,0xd02caa0011221b77")
+
+
+def test_requests_beyond_what_is_remembered_are_counted_as_more() -> None:
+    state = node.serving()
+    job = next(iter(state.jobs.values()))
+    full = msgspec.structs.replace(state, ended=(job,) * MAX_ENDED_JOBS)
+    assert overview(state, CONNECTED, now=NOW).network.stats[1][0].isdigit()
+    assert overview(full, CONNECTED, now=NOW).network.stats[1][0] == "500+"
 
 
 def test_the_sidebar_counts_live_jobs() -> None:
