@@ -118,13 +118,17 @@ def _sentence(over: JobOver, cost: str) -> str:
 def _request(arguments: argparse.Namespace) -> JobRequest:
     if not 0 < arguments.max_tokens <= 1 << 20 or arguments.deadline <= 0:
         raise Trouble("--max-tokens and --deadline must be above zero.")
+    try:
+        prompt_bytes = len(arguments.prompt.encode())
+    except UnicodeEncodeError:
+        raise Trouble("The prompt is not UTF-8 text.") from None
     terms = JobTerms(
         job_id=JobId(secrets.token_hex(12)),
         model=arguments.model,
         priority=PriorityClass(arguments.priority),
         deadline_s=arguments.deadline,
         max_tokens=arguments.max_tokens,
-        prompt_bytes=len(arguments.prompt.encode()),
+        prompt_bytes=prompt_bytes,
     )
     sampling = Sampling(max_tokens=arguments.max_tokens, temperature=arguments.temperature, seed=arguments.seed)
     return JobRequest(terms, (ChatMessage("user", arguments.prompt),), sampling)

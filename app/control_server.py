@@ -1,6 +1,7 @@
 """The engine's end of the control link: a local socket that takes commands and tells what happens.
 
-Never carries a key, a prompt or an answer. A client that sends anything malformed, or falls behind, is closed.
+Never carries a key, a prompt or an answer. A client that sends anything malformed, or falls behind, is closed; a
+command that it has given is carried out all the same.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ import hmac
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
 import trio
 
 from app import control_protocol as link
-from core.commands import Command, Reply
+from core.commands import Command, Refused, Reply
 from core.framing import FrameDecoder, FramingError, encode_frame
 from core.journal import Journal
 
 MAX_CLIENTS = 16
+MAX_COMMANDS = 8
 OUTBOX_FRAMES = 256
 SEND_TIMEOUT_S = 10.0
 READ_BYTES = 65_536
@@ -39,17 +43,19 @@ class ControlServer:
         self._clients = 0
 
     async def run(self, listener: trio.SocketListener) -> None:
-        """Accept clients for ever."""
-        await trio.serve_listeners(self._serve, [listener])
+        """Accept clients for ever. Commands outlive their clients: half a Leave would be worse than none."""
+        async with trio.open_nursery() as commands:
+            await trio.serve_listeners(partial(self._serve, commands), [listener])
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, commands: trio.Nursery, stream: trio.SocketStream) -> None:
         if self._clients >= MAX_CLIENTS:
             await stream.aclose()
             return
         self._clients += 1
         try:
             async with stream:
-                await _Client(stream, self._journal, execute=self._execute).run(self._token)
+                client = _Client(stream, self._journal, execute=self._execute, commands=commands)
+                await client.run(self._token)
         except* CLIENT_FAULTS:
             pass
         finally:
@@ -57,10 +63,14 @@ class ControlServer:
 
 
 class _Client:
-    def __init__(self, stream: trio.SocketStream, journal: Journal, *, execute: Executor) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, journal: Journal, *, execute: Executor, commands: trio.Nursery
+    ) -> None:
         self._stream = stream
         self._journal = journal
         self._execute = execute
+        self._commands = commands
+        self._running = 0
         self._decoder: FrameDecoder[link.ClientFrame] = FrameDecoder(
             link.ClientFrame, max_frame_bytes=link.MAX_CLIENT_FRAME_BYTES
         )
@@ -71,7 +81,7 @@ class _Client:
             frames = await self._read()
         if not frames or not _is_welcome(frames[0], token):
             return
-        async with trio.open_nursery() as nursery:
+        async with self._outbox, trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
             await self._send.send(link.Welcome(engine_pid=os.getpid()))
             frames = frames[1:]
@@ -83,8 +93,12 @@ class _Client:
 
     def _take(self, nursery: trio.Nursery, frame: link.ClientFrame) -> None:
         match frame:
+            case link.Execute() if self._running >= MAX_COMMANDS:
+                busy = Refused("Too many commands at once. Wait for one of them.")
+                nursery.start_soon(self._tell, link.Answer(frame.number, busy))
             case link.Execute():
-                nursery.start_soon(self._answer, frame)
+                self._running += 1
+                self._commands.start_soon(self._answer, frame)
             case link.Watch():
                 nursery.start_soon(self._watch)
             case link.Hello():
@@ -93,8 +107,12 @@ class _Client:
                 assert_never(frame)
 
     async def _answer(self, frame: link.Execute) -> None:
-        reply = await self._execute(frame.command)
-        await self._send.send(link.Answer(frame.number, reply))
+        try:
+            reply = await self._execute(frame.command)
+        finally:
+            self._running -= 1
+        with suppress(*CLIENT_FAULTS):
+            await self._tell(link.Answer(frame.number, reply))
 
     async def _watch(self) -> None:
         """A full outbox means a client that does not read: the send times out and the client is closed."""

@@ -151,7 +151,9 @@ async def _quit_on_signals(engine: Engine) -> None:
         async for _ in signals:
             break
     with trio.move_on_after(QUIT_TIMEOUT_S):
-        await engine.execute(c.QuitEngine(now=True))
+        reply = await engine.execute(c.QuitEngine(now=True))
+        if isinstance(reply, c.Refused):
+            raise Trouble(reply.reason)
         return
     raise Trouble("Stopping took too long, so running work was cut off.")
 

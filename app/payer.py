@@ -46,10 +46,13 @@ class WalletPayer:
 
     async def pay(self, quote: Quote, amount: int) -> Voucher | str:
         """A voucher that brings what was signed for this job to amount, or why not."""
-        worker = Party(quote.worker_owner, quote.worker_hot)
+        try:
+            worker = Party(quote.worker_owner, quote.worker_hot).id
+        except ValueError:
+            return "The peer's quote does not say whom to pay."
         async with self._lock:
             try:
-                return await trio.to_thread.run_sync(partial(self._pay, quote.job_id, worker.id, amount=amount))
+                return await trio.to_thread.run_sync(partial(self._pay, quote.job_id, worker, amount=amount))
             except ChainError as error:
                 return f"The payment could not be secured: {error}"
 
@@ -61,17 +64,23 @@ class WalletPayer:
         """The job cost this much: what was signed beyond it is credit for the next job."""
         signed, worker = self._signed.pop(job_id, 0), self._workers.pop(job_id, "")
         if worker and signed > amount:
-            await trio.to_thread.run_sync(lambda: self._store.spend(worker, amount - signed, at=time.time()))
+            await trio.to_thread.run_sync(self._spend, worker, amount - signed)
 
     def _pay(self, job_id: JobId, worker: str, *, amount: int) -> Voucher:
         if worker not in self._secured:
             self._secure(worker)
             self._secured.add(worker)
         added = max(0, amount - self._signed.get(job_id, 0))
-        cumulative = self._store.spend(worker, added, at=time.time())
+        cumulative = self._spend(worker, added)
         self._signed[job_id] = max(amount, self._signed.get(job_id, 0))
         self._workers[job_id] = worker
         return self._wallet.sign_voucher(self._domain, worker=worker, cumulative=cumulative)
+
+    def _spend(self, worker: str, change: int) -> int:
+        """A lane is one worker at one escrow; what the wallet has signed there is where it starts from."""
+        lane = f"{self._domain.chain_id}:{self._domain.contract.lower()}:{worker}"
+        signed = self._wallet.cumulative(self._domain, worker)
+        return self._store.spend(lane, change, signed=signed, at=time.time())
 
     def _secure(self, worker: str) -> None:
         """Collateral for this worker's lane, from the party's free balance; a devnet's faucet fills that first."""

@@ -21,7 +21,7 @@ from core.model_store import ModelStore, ModelStoreError
 from core.payments.settlement import SettlementError
 from core.preparation import CannotServe
 from core.probe import read_device
-from core.recovery import abandoned
+from core.recovery import LEFT, abandoned
 from core.settings import Settings
 from core.store import StoreError
 from core.trouble import Trouble, trouble_of
@@ -69,6 +69,8 @@ class Engine:
             return await self._execute(command)
         except (BenchmarkFailed, CannotServe, ModelStoreError, StoreError, SettlementError, Trouble) as error:
             return c.Refused(str(error))
+        except OSError as error:
+            return c.Refused(f"The system refused it: {error.strerror or type(error).__name__}.")
 
     async def _execute(self, command: c.Command) -> c.Reply:
         match command:
@@ -196,6 +198,7 @@ class Engine:
                 except Exception as error:  # noqa: BLE001 - the edge of a stay: anything unknown is raised again
                     trouble = trouble_of(error, known=KNOWN)
             self._membership = None
+            await self._journal.record(*abandoned(self._journal.state, time.time(), reason=LEFT))
             if trouble is None:
                 retry_s = FIRST_RETRY_S
                 continue

@@ -9,17 +9,18 @@ from core.events import JobEnded
 from core.job import JobState
 from core.node_state import NodeState
 
-SENTENCE = "The engine stopped while this job ran. What was paid for it is kept."
+STOPPED = "The engine stopped while this job ran. What was paid for it is kept."
+LEFT = "This peer left the network while this job ran. What was paid for it is kept."
 
 
-def abandoned(state: NodeState, now: float) -> tuple[JobEnded, ...]:
-    """One end for every job that was live when the last engine stopped."""
+def abandoned(state: NodeState, now: float, *, reason: str = STOPPED) -> tuple[JobEnded, ...]:
+    """One end for every job that was live when the last engine, or this one's stay in the network, stopped."""
     return tuple(
         JobEnded(
             at=now,
             job_id=job_id,
             state=JobState.FAILED,
-            reason=SENTENCE,
+            reason=reason,
             usage=job.usage,
             amount=job.vouchered,
         )

@@ -116,16 +116,17 @@ class Store:
             row = self._db.execute("select raw from outbox where [transaction] = ?", [transaction]).fetchone()
         return None if row is None else str(row[0])
 
-    def spend(self, worker: str, change: int, *, at: float) -> int:
-        """Count this much more (or less) as owed to a worker; the cumulative to sign, durable before anyone sees it.
+    def spend(self, worker: str, change: int, *, signed: int, at: float) -> int:
+        """Count this much more (or less) as owed on a worker's lane; the cumulative to sign, durable before anyone sees
+        it. signed is the highest that the wallet knows of: what of it this store does not know was used.
 
         What was signed beyond what was used stays as credit for the next job: a cumulative never falls.
         """
         with self._writing() as db:
             row = db.execute("select cumulative, used from spending where worker = ?", [worker]).fetchone()
-            signed, used = (0, 0) if row is None else (int(row[0]), int(row[1]))
-            used = max(0, used + change)
-            cumulative = max(signed, used)
+            known, used = (0, 0) if row is None else (int(row[0]), int(row[1]))
+            used = max(0, used + max(0, signed - known) + change)
+            cumulative = max(known, signed, used)
             values = [worker, str(cumulative), str(used), at]
             db.execute("insert or replace into spending values (?, ?, ?, ?)", values)
         return cumulative

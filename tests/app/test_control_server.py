@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from app import control_protocol as link
 from app.control_client import ControlClient, EngineNotRunning
-from app.control_server import ControlServer, open_listener
+from app.control_server import MAX_COMMANDS, ControlServer, Executor, open_listener
 from app.lockfile import EngineLock, HomeLocked, control_address, engine_address, write_secret
 from core import commands as c
 from core import events as e
@@ -129,3 +130,63 @@ async def test_a_home_with_a_long_path_uses_loopback_tcp(tmp_path: Path) -> None
                 return client.execute(c.CancelJob("j"), timeout_s=5)  # type: ignore[arg-type]
 
         assert await trio.to_thread.run_sync(talk) == c.Refused("no such job")
+
+
+@asynccontextmanager
+async def serving(home: Home, execute: Executor) -> AsyncIterator[trio.SocketStream]:
+    """An engine's control link alone, and a client who has said hello."""
+    listener, address = await open_listener(control_address(home))
+    store = Store(home.database)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ControlServer(Journal(store), execute, token=TOKEN).run, listener)
+        stream = await trio.open_unix_socket(address)
+        await stream.send_all(encode_frame(link.Hello(TOKEN)))
+        yield stream
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+async def test_a_command_is_carried_out_even_if_its_client_leaves(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.run.mkdir()
+    begun, go_on, ended = trio.Event(), trio.Event(), trio.Event()
+
+    async def slowly(command: c.Command) -> c.Reply:
+        begun.set()
+        await go_on.wait()
+        ended.set()
+        return c.Done()
+
+    async with serving(home, slowly) as stream:
+        await stream.send_all(encode_frame(link.Execute(1, c.LeaveNetwork())))
+        with trio.fail_after(5):
+            await begun.wait()
+            await stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+            go_on.set()
+            await ended.wait()
+            again = await trio.open_unix_socket(str(home.control_socket))
+            await again.send_all(encode_frame(link.Hello(TOKEN)))
+            assert await again.receive_some(10)
+
+
+async def test_a_client_may_give_only_so_many_commands_at_once(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.run.mkdir()
+    given = 0
+
+    async def never(command: c.Command) -> c.Reply:
+        nonlocal given
+        given += 1
+        await trio.sleep_forever()
+        return c.Done()
+
+    async with serving(home, never) as stream:
+        await stream.send_all(b"".join(encode_frame(link.Execute(n, c.JoinNetwork())) for n in range(MAX_COMMANDS + 5)))
+        decoder: FrameDecoder[link.EngineFrame] = FrameDecoder(link.EngineFrame, max_frame_bytes=1 << 20)
+        answers = 0
+        with trio.fail_after(5):
+            while answers < 5:
+                frames = decoder.feed(await stream.receive_some(65_536))
+                answers += sum(isinstance(frame, link.Answer) for frame in frames)
+        assert given == MAX_COMMANDS

@@ -81,10 +81,10 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_spending_never_lowers_what_was_signed(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.db")
-    assert store.spend("0xw", 100, at=1.0) == 100
-    assert store.spend("0xw", -40, at=2.0) == 100
-    assert store.spend("0xw", 30, at=3.0) == 100
-    assert store.spend("0xw", 20, at=4.0) == 110
+    assert store.spend("0xw", 100, signed=0, at=1.0) == 100
+    assert store.spend("0xw", -40, signed=0, at=2.0) == 100
+    assert store.spend("0xw", 30, signed=0, at=3.0) == 100
+    assert store.spend("0xw", 20, signed=0, at=4.0) == 110
 
 
 async def test_no_room_for_a_snapshot_is_no_reason_to_doubt_a_fact(

@@ -1,0 +1,65 @@
+"""The wallet as a requester uses it, against quotes that lie and a disk that forgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from app.payer import WalletPayer
+from core.job import JobId, Price
+from core.network import Network
+from core.offer import Quote
+from core.payments.chain_values import Account, Lane
+from core.payments.voucher import Party, Voucher
+from core.payments.wallet import Wallet
+from core.store import Store
+
+OWNER, HOT = "0x" + "22" * 20, "0x" + "33" * 20
+
+
+class RichChain:
+    """An escrow in which the lane has collateral already."""
+
+    def lane(self, payer_id: str, worker_id: str) -> Lane:
+        return Lane(10**9, 0, None)
+
+    def account(self, party: Party) -> Account:
+        return Account(0, 0, 0)
+
+
+def payer(folder: Path, database: str, *, chain_id: int = 31_337) -> WalletPayer:
+    wallet = Wallet(bytes(range(1, 33)), OWNER, journal=folder / "signed.jsonl")
+    network = Network("n", chain_id, "http://x", "0x" + "44" * 20, "0x" + "55" * 20, "TOK", 6)
+    chain: Any = RichChain()
+    return WalletPayer(wallet, Store(folder / database), chain=chain, network=network)
+
+
+def quote(owner: str = OWNER, hot: str = HOT) -> Quote:
+    return Quote(JobId("j"), Price(1, 1), 1, 0.1, 0.1, 64, owner, hot, "demo", "F16", 1e9)
+
+
+async def signed(payer: WalletPayer, amount: int) -> int:
+    voucher = await payer.pay(quote(), amount)
+    assert isinstance(voucher, Voucher)
+    return voucher.cumulative
+
+
+async def test_a_quote_that_names_nobody_is_not_paid_and_breaks_nothing(tmp_path: Path) -> None:
+    assert isinstance(await payer(tmp_path, "a.db").pay(quote(owner="0xnobody"), 10), str)
+
+
+async def test_a_lost_database_goes_on_from_what_the_wallet_has_signed(tmp_path: Path) -> None:
+    assert await signed(payer(tmp_path, "a.db"), 100) == 100
+    assert await signed(payer(tmp_path, "b.db"), 20) == 120
+
+
+async def test_what_was_signed_on_one_chain_is_not_owed_on_another(tmp_path: Path) -> None:
+    assert await signed(payer(tmp_path, "a.db"), 100) == 100
+    assert await signed(payer(tmp_path, "a.db", chain_id=5), 20) == 20
+
+
+async def test_credit_is_used_before_more_is_signed(tmp_path: Path) -> None:
+    first = payer(tmp_path, "a.db")
+    assert await signed(first, 100) == 100
+    await first.settle(JobId("j"), 40)
+    assert await signed(payer(tmp_path, "a.db"), 60) == 100
