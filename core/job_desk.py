@@ -7,6 +7,7 @@ Never logs or stores a prompt or an answer.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -29,6 +30,8 @@ from core.worker.process import WorkerDied
 QUOTE_S = 10.0
 COUNT_TIMEOUT_S = 3.0
 STALL_S = 30.0
+NO_PROGRESS_S = 600.0
+MAX_DECLINES_A_SECOND = 20
 PROGRESS_EVERY_S = 0.25
 MAX_QUOTED = 64
 MAX_QUOTED_A_PEER = 16
@@ -64,6 +67,7 @@ class JobDesk:
         self._asking: dict[JobId, PeerId] = {}
         self._quoted: dict[JobId, LiveJob] = {}
         self._live: dict[JobId, LiveJob] = {}
+        self._declines: deque[float] = deque(maxlen=MAX_DECLINES_A_SECOND)  # full: the oldest is forgotten
         self._payment_lock = trio.Lock()
         self._wake = trio.Event()
         self.tokens_made = 0
@@ -156,8 +160,8 @@ class JobDesk:
             now = self._ports.clock()
             self._forget(now)
             for live in tuple(self._live.values()):
-                if self._waits_for_money(live) and now - live.moved_at > STALL_S and not live.cancel_reason:
-                    await self.cancel(live.job_id, "The requester stopped paying.")
+                if not live.cancel_reason and (reason := self._stall(live, now)):
+                    await self.cancel(live.job_id, reason)
 
     async def handle(self, report: w.WorkerReport | WorkerDied) -> None:
         """What a worker says of a job."""
@@ -182,10 +186,16 @@ class JobDesk:
         """Something changed that may let a job start."""
         self._wake.set()
 
-    def _waits_for_money(self, live: LiveJob) -> bool:
-        """A long prompt on a slow machine is nobody's fault: a job at the end of its allowance waits to be paid."""
+    def _stall(self, live: LiveJob, now: float) -> str | None:
+        """Why a job is given up, or None. Only one at the end of its allowance waits for money: a long prompt on a slow
+        machine is not its requester's fault."""
         allowed = live.allowance(self._terms.settings.window_tokens)
-        return not live.is_taken or (live.is_running and live.usage.completion_tokens >= allowed)
+        is_unpaid = not live.is_taken or (live.is_running and live.usage.completion_tokens >= allowed)
+        if is_unpaid and now - live.moved_at > STALL_S:
+            return "The requester stopped paying."
+        if live.is_running and now - live.moved_at > NO_PROGRESS_S:
+            return "The worker made no progress."
+        return None
 
     def _unfit(self, request: JobRequest, payer: Party, *, peer: PeerId) -> str | None:
         terms = request.terms
@@ -234,10 +244,13 @@ class JobDesk:
         )
 
     def _declined(self, request: JobRequest, reason: str, *, retry_after_s: float = 0.0) -> Reject:
-        """What is told of a refused job is ours in size: a stranger's words are as long as a frame may be."""
-        asked = request.terms
+        """What is told of a refused job is bounded in size and number: a stranger's words are as long as a frame may
+        be, and asking costs nothing."""
+        asked, now = request.terms, self._ports.clock()
         terms = JobTerms(JobId(asked.job_id[:MAX_ID_CHARS]), asked.model[:MAX_MODEL_CHARS], asked.priority)
-        self._journal.announce(e.JobDeclined(self._ports.clock(), terms, reason))
+        if len(self._declines) < MAX_DECLINES_A_SECOND or now - self._declines[0] >= 1.0:
+            self._declines.append(now)
+            self._journal.announce(e.JobDeclined(now, terms, reason))
         return Reject(request.terms.job_id, reason, retry_after_s)
 
     async def _credit(self, job_id: JobId, voucher: Voucher) -> str | None:

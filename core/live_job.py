@@ -85,7 +85,8 @@ class LiveJob:
         return self._offer(OutputDue(amount))
 
     def end(self, ended: OutputEnded) -> None:
-        """The last word; the channel closes behind it."""
+        """The last word; the channel closes behind it, and the prompt is let go."""
+        self.request = JobRequest(self.terms, ())
         self._offer(ended)
         self._send.close()
 

@@ -56,7 +56,8 @@ class Store:
         self._path = path
         self._lock = threading.Lock()
         with _readable_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None)
             self._db = sqlite_utils.Database(connection)
             self._db.execute("pragma journal_mode=wal")
@@ -112,7 +113,7 @@ class Store:
 
     def transaction(self, transaction: str) -> str | None:
         """The signed bytes of a transaction that was written down, as hex."""
-        with self._lock:
+        with self._lock, _readable_errors(self._path):
             row = self._db.execute("select raw from outbox where [transaction] = ?", [transaction]).fetchone()
         return None if row is None else str(row[0])
 

@@ -9,7 +9,13 @@ import trio
 import trio.testing
 
 from core.job import ChatMessage, JobId, JobRequest, JobState, PeerId, Usage, charge
-from core.job_desk import MAX_LIVE_A_PAYER, MAX_MODEL_CHARS, MAX_QUOTED_A_PEER
+from core.job_desk import (
+    MAX_DECLINES_A_SECOND,
+    MAX_LIVE_A_PAYER,
+    MAX_MODEL_CHARS,
+    MAX_QUOTED_A_PEER,
+    NO_PROGRESS_S,
+)
 from core.job_history import MAX_DECLINED_JOBS
 from core.offer import Quote, Reject
 from core.payments.channel import PaymentChannel
@@ -209,6 +215,7 @@ async def test_refused_jobs_do_not_push_served_ones_out_of_sight(tmp_path: Path)
     await bench.completes(5, "j1")
     bench.refusal = "This peer is paused."
     for number in range(600):
+        bench.now += 1.0
         await asked(bench, f"n{number}")
     ended = bench.journal.state.ended
     assert [job.terms.job_id for job in ended if job.state is JobState.FINISHED] == ["j1"]
@@ -299,3 +306,31 @@ async def test_a_long_prompt_is_not_taken_for_a_requester_who_does_not_pay(
     with trio.move_on_after(3):
         await bench.desk.watch_stalls()
     assert bench.server.told[-1] == w.Cancel(JobId("j1"))
+
+
+async def test_a_flood_of_refusals_is_not_a_flood_of_news(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.refusal = "This peer is paused."
+    for number in range(600):
+        assert isinstance(await asked(bench, f"n{number}"), Reject)
+    assert bench.journal.state.declined == MAX_DECLINES_A_SECOND
+
+
+async def test_a_job_that_does_not_move_at_all_is_given_up(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(tmp_path)
+    await bench.running("j1")
+    bench.now += NO_PROGRESS_S + 1
+    with trio.move_on_after(3):
+        await bench.desk.watch_stalls()
+    assert bench.desk._live[JobId("j1")].cancel_reason == "The worker made no progress."
+
+
+async def test_a_prompt_is_let_go_when_its_job_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.running("j1")
+    await bench.completes(5, "j1")
+    ended = bench.desk._lanes.find(JobId("j1"))
+    assert ended is not None
+    assert ended.request.messages == ()

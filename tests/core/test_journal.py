@@ -98,3 +98,10 @@ async def test_no_room_for_a_snapshot_is_no_reason_to_doubt_a_fact(
     monkeypatch.setattr(store, "save_snapshot", full)
     await journal.record(*(voucher(n) for n in range(1, SNAPSHOT_EVERY + 10)))
     assert Journal(store).state.ledger.lanes["0xp"].cumulative == SNAPSHOT_EVERY + 9
+
+
+def test_what_was_earned_is_for_the_owners_eyes(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "s.db"
+    Store(path)
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
