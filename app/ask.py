@@ -50,7 +50,7 @@ async def _ask(arguments: argparse.Namespace, home: Home) -> int:
             over = await requester.run(request, answer.take)
             nursery.cancel_scope.cancel()
         if over is None:
-            over = answer.cancelled(requester.spent(request.terms.job_id))
+            over = answer.cancelled(requester.spent)
     return answer.close(over, requester.network)
 
 

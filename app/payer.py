@@ -38,6 +38,7 @@ class WalletPayer:
         self._workers: dict[JobId, str] = {}
         self._secured: set[str] = set()
         self._lock = trio.Lock()
+        self._spent = 0
 
     @property
     def party(self) -> Party:
@@ -56,14 +57,16 @@ class WalletPayer:
             except ChainError as error:
                 return f"The payment could not be secured: {error}"
 
-    def signed(self, job_id: JobId) -> int:
-        """What was signed for a job so far."""
-        return self._signed.get(job_id, 0)
+    @property
+    def spent(self) -> int:
+        """What all jobs of this process were signed for, less what came back as credit."""
+        return self._spent
 
     async def settle(self, job_id: JobId, amount: int) -> None:
         """The job cost this much: what was signed beyond it is credit for the next job."""
         signed, worker = self._signed.pop(job_id, 0), self._workers.pop(job_id, "")
         if worker and signed > amount:
+            self._spent -= signed - amount
             await trio.to_thread.run_sync(self._spend, worker, amount - signed)
 
     def _pay(self, job_id: JobId, worker: str, *, amount: int) -> Voucher:
@@ -72,6 +75,7 @@ class WalletPayer:
             self._secured.add(worker)
         added = max(0, amount - self._signed.get(job_id, 0))
         cumulative = self._spend(worker, added)
+        self._spent += added
         self._signed[job_id] = max(amount, self._signed.get(job_id, 0))
         self._workers[job_id] = worker
         return self._wallet.sign_voucher(self._domain, worker=worker, cumulative=cumulative)

@@ -66,9 +66,10 @@ class Requester:
             )
         return over
 
-    def spent(self, job_id: JobId) -> int:
-        """What was signed for a job so far, in smallest units."""
-        return self._payer.signed(job_id)
+    @property
+    def spent(self) -> int:
+        """What was signed for all jobs of this requester, at every peer that was tried, in smallest units."""
+        return self._payer.spent
 
     async def _pick(self, request: JobRequest, tried: set[str]) -> SignedOffer | None:
         """A peer not tried yet, drawn by capacity and by how it kept its promises."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from app.payer import WalletPayer
 from core.job import JobId, Price
 from core.network import Network
@@ -63,3 +65,11 @@ async def test_credit_is_used_before_more_is_signed(tmp_path: Path) -> None:
     assert await signed(first, 100) == 100
     await first.settle(JobId("j"), 40)
     assert await signed(payer(tmp_path, "a.db"), 60) == 100
+
+
+async def test_what_a_question_cost_counts_every_peer_that_was_tried(tmp_path: Path) -> None:
+    payer_ = payer(tmp_path, "a.db")
+    await signed(payer_, 100)
+    await payer_.settle(JobId("j"), 40)
+    await payer_.pay(msgspec.structs.replace(quote(), job_id=JobId("again")), 30)
+    assert payer_.spent == 70
