@@ -59,7 +59,7 @@ class Engine:
             nursery.start_soon(self._read_device)
             nursery.start_soon(self._stay_in_network)
             if self._settings.join_at_start or self._journal.state.is_join_wanted:
-                await self._join_network()
+                await self._join_again()
             await self._quit.wait()
             nursery.cancel_scope.cancel()
 
@@ -116,6 +116,14 @@ class Engine:
             await self._journal.record(e.JoinRequested(time.time()))
         self._join.set()
         return c.Done("Joining the network.")
+
+    async def _join_again(self) -> None:
+        """A model that is gone since is trouble to tell, not a reason to have no engine to tell it."""
+        try:
+            await self._join_network()
+        except CannotServe as error:
+            self._journal.announce(e.TroubleFound(time.time(), "network", str(error)))
+            await self._give_up(Trouble(str(error), is_final=True))
 
     async def _leave(self, *, now: bool) -> c.Reply:
         membership = self._membership

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from core import commands as c
 from core import engine as room
@@ -15,8 +16,10 @@ from core import events as e
 from core.engine import Engine
 from core.job import JobId, JobState, JobTerms, Price, PriorityClass
 from core.journal import Journal
+from core.preparation import CannotServe
 from core.settings import Settings
 from core.store import Store
+from core.trouble import trouble_of
 
 QUEUED = e.JobQueued(1.0, JobTerms(JobId("j1"), "demo", PriorityClass.BATCH), Price(1, 2), "0xp", "peer")
 
@@ -57,3 +60,44 @@ async def test_what_the_system_refuses_is_an_answer_and_not_the_end(tmp_path: Pa
     engine = Engine(parts, models=models, settings=Settings())
     reply = await engine.execute(c.AddModel("x.gguf"))
     assert reply == c.Refused("The system refused it: No space left on device.")
+
+
+class Gone:
+    """A preparation that has no model to serve any more, and a settlement with nothing to do."""
+
+    def card(self, model: str) -> None:
+        raise CannotServe("There is no model lost here.")
+
+    async def machine(self) -> None:
+        await trio.sleep_forever()
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def cards(self) -> tuple[()]:
+        return ()
+
+
+def engine_without_model(journal: Journal, settings: Settings) -> Engine:
+    gone: Any = Gone()
+    parts: Any = SimpleNamespace(journal=journal, settlement=gone, preparation=gone)
+    return Engine(parts, models=gone, settings=settings)
+
+
+async def test_an_engine_whose_model_is_gone_still_starts_and_says_so(tmp_path: Path) -> None:
+    journal = Journal(Store(tmp_path / "s.db"))
+    await journal.record(e.JoinRequested(1.0))
+    engine = engine_without_model(journal, Settings())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert journal.state.trouble["network"] == "There is no model lost here."
+        assert not journal.state.is_join_wanted
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_engine_that_was_started_to_join_ends_with_the_reason(tmp_path: Path) -> None:
+    engine = engine_without_model(Journal(Store(tmp_path / "s.db")), Settings(join_at_start=True))
+    with pytest.raises(ExceptionGroup) as raised:
+        await engine.run()
+    assert str(trouble_of(raised.value, known=())) == "There is no model lost here."
