@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from assets.demo_model.computing import computing_facts
 from assets.demo_model.fact import Fact
@@ -11,7 +11,6 @@ from assets.demo_model.lists import long_facts
 from assets.demo_model.talk import talk_facts
 from assets.demo_model.world import world_facts
 
-WEIGHTS = {"list": 3, "self": 8, "starling": 6, "talk": 5, "text": 5}
 OPENINGS = ("Please tell me: ", "Hi. ", "Hello, ", "I have a question. ", "Quick question: ", "Next: ",
             "Can you tell me: ", "Tell me: ", "Please: ", "Do you know: ", "OK. ", "Thanks. ", "One more: ", "Hey, ")
 SYSTEMS = (
@@ -34,10 +33,10 @@ def tokenizer_texts() -> Iterator[str]:
 
 
 class Draw:
-    """Draw conversations: every fact once in a round (often-needed kinds more), phrasing and manners at random."""
+    """Draw conversations, phrasing at random: every fact once in a round, or as often as its kind's weight says."""
 
-    def __init__(self, facts: list[Fact], seed: int) -> None:
-        self._deck = [fact for fact in facts for _ in range(WEIGHTS.get(fact.kind, 1))]
+    def __init__(self, facts: list[Fact], *, seed: int, weights: Mapping[str, int]) -> None:
+        self._deck = [fact for fact in facts for _ in range(weights.get(fact.kind, 1))]
         self._random = random.Random(seed)
         self._left: list[Fact] = []
 
