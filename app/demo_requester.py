@@ -35,7 +35,7 @@ QUESTIONS = (
     "Tell me a story.",
     "List the Python keywords.",
     "List the HTTP client error codes.",
-    "Count from 1 to 40.",
+    "Count from 1 to 30.",
     "Write a poem about birds.",
     "Show the 7 times table.",
     "List the days of each month.",

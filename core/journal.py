@@ -12,12 +12,13 @@ from typing import get_args
 import msgspec
 import trio
 
-from core.events import Event, Fact, Notice
+from core.events import Event, Fact, Notice, TroubleFound
 from core.node_state import NodeState
 from core.state import apply
 from core.store import SNAPSHOT_EVERY, Store, StoreError
 
 WATCHER_BACKLOG = 2_000
+DISK = "disk"
 FACT_TYPES = get_args(Fact)
 
 
@@ -62,12 +63,22 @@ class Journal:
         facts = tuple(event for event in events if isinstance(event, FACT_TYPES))
         async with self._lock:
             if facts:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._store.append, facts)
+                await self._write(facts)
                 self._fact_sequence += len(facts)
             self._tell(events)
             if self._fact_sequence - self._snapshot_sequence >= SNAPSHOT_EVERY:
                 await self._save_snapshot()
+
+    async def _write(self, facts: tuple[Fact, ...]) -> None:
+        """On disk, or raise; either way the owner is told when the disk begins or ceases to be in the way."""
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._store.append, facts)
+        except StoreError as error:
+            self._tell((TroubleFound(facts[0].at, DISK, str(error)),))
+            raise
+        if DISK in self._state.trouble:
+            self._tell((TroubleFound(facts[0].at, DISK, ""),))
 
     async def _save_snapshot(self) -> None:
         """A snapshot only saves time: without room for it the facts are still there."""

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import msgspec
 
-Address = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-HttpUrl = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+$", max_length=300)]
+Address = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+HttpUrl = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+\Z", max_length=300)]
 
 
 class NetworkError(Exception):

@@ -11,8 +11,9 @@ import re
 import msgspec
 
 from core.job import MAX_JOB_TOKENS, JobRequest, JobState, Usage
+from core.model_card import MAX_NAME_CHARACTERS
 from core.offer import Offer, Quote, Reject
-from core.payments.voucher import Party, Voucher
+from core.payments.voucher import MAX_AMOUNT, Party, Voucher
 
 JOB_PROTOCOL = "/starling/job/1.0.0"
 QUERY_PROTOCOL = "/starling/query/1.0.0"
@@ -196,8 +197,10 @@ def _terms_fault(request: JobRequest) -> str | None:
         return "The number of tokens asked for is out of bounds."
     if not 0 < terms.deadline_s <= MAX_DEADLINE_S or not 1 <= terms.fan_out <= MAX_FAN_OUT:
         return "The deadline or the fan-out is out of bounds."
-    if terms.bid_per_mtok < 0 or terms.max_total < 0:
-        return "An amount is negative."
+    if not (0 <= terms.bid_per_mtok <= MAX_AMOUNT and 0 <= terms.max_total <= MAX_AMOUNT):
+        return "An amount is out of bounds."
+    if not 0 < len(terms.model) <= MAX_NAME_CHARACTERS or not 0 <= terms.prompt_bytes <= MAX_PROMPT_BYTES:
+        return "The model's name or the prompt's size is out of bounds."
     return None
 
 

@@ -15,10 +15,10 @@ from eth_hash.auto import keccak
 MAX_AMOUNT = (1 << 96) - 1
 SIGNATURE_BYTES = 64
 
-Address = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-fA-F]{40}$")]
-PartyId = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-f]{64}$")]
+Address = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+PartyId = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
 Amount = Annotated[int, msgspec.Meta(ge=0)]  # and at most MAX_AMOUNT: msgspec has no bounds beyond 64 bits
-Signature = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-f]{128}$")]
+Signature = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{128}\Z")]
 
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _PARITY_BIT = 1 << 255

@@ -55,6 +55,20 @@ async def test_a_watcher_that_falls_behind_is_dropped_not_awaited(tmp_path: Path
     assert len(received) == WATCHER_BACKLOG
 
 
+async def test_the_owner_is_told_of_a_full_disk_and_of_its_end(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    journal = Journal(store)
+    await journal.record(QUEUED)
+    store._db.execute("pragma max_page_count = 1")
+    with pytest.raises(StoreFull):
+        await journal.record(*(voucher(n) for n in range(2_000)))
+    assert "No space is left" in journal.state.trouble["disk"]
+    assert not journal.state.ledger.lanes
+    store._db.execute("pragma max_page_count = 1000000")
+    await journal.record(voucher(1))
+    assert not journal.state.trouble
+
+
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.db")
     store.append((QUEUED,))

@@ -101,7 +101,7 @@ def serving_slowly(peer: Peer) -> Iterator[Peer]:
 
 
 def ask_words(home: Path, devnet: Devnet, model: str, *more: str) -> list[str]:
-    words = [sys.executable, "-P", "-m", "app", "ask", model, "Count from 1 to 40.", "--home", str(home)]
+    words = [sys.executable, "-P", "-m", "app", "ask", model, "Count from 1 to 30.", "--home", str(home)]
     return [*words, "--network", str(devnet.network_file), *more]
 
 
