@@ -15,7 +15,7 @@ import trio
 
 from core import events as e
 from core.admission import Refused
-from core.job import JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage, charge
+from core.job import JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage
 from core.job_output import JobOutput, OutputEnded
 from core.journal import Journal
 from core.lane_book import LaneBook, Terms
@@ -28,6 +28,7 @@ from core.worker import messages as w
 from core.worker.process import WorkerDied
 
 QUOTE_S = 10.0
+FIRST_PAYMENT_S = 3.0
 COUNT_TIMEOUT_S = 3.0
 STALL_S = 30.0
 NO_PROGRESS_S = 600.0
@@ -70,6 +71,7 @@ class JobDesk:
         self._declines: deque[float] = deque(maxlen=MAX_DECLINES_A_SECOND)  # full: the oldest is forgotten
         self._payment_lock = trio.Lock()
         self._wake = trio.Event()
+        self._credited = trio.Event()
         self.tokens_made = 0
 
     @property
@@ -104,26 +106,33 @@ class JobDesk:
 
     async def accept_payment(self, job_id: JobId, voucher: Voucher) -> int | str:
         """Take a voucher for a job; returns what is paid of this job so far, or the fault in words."""
-        fault = await self._credit(job_id, voucher)
+        raised = await self._credit(job_id, voucher)
         live = self._find(job_id)
-        if fault == Fault.OVER_CREDIT and live is not None:
+        if raised == Fault.OVER_CREDIT and live is not None:
             # Asked outside the lock: one payer's slow chain must not hold up the payments of all others.
             fresh = await self._ports.fresh_channel(live.payer)
             if fresh is not None:
                 self._lanes.know(fresh)
-                fault = await self._credit(job_id, voucher)
-        if fault or live is None:
-            return fault or UNKNOWN
-        if live.is_running:
-            await self._server.send(w.Allow(job_id, live.allowance(self._terms.settings.window_tokens)))
+                raised = await self._credit(job_id, voucher)
+        if isinstance(raised, str) or live is None:
+            return raised if isinstance(raised, str) else UNKNOWN
+        for job in raised:
+            if job.is_running:
+                await self._server.send(w.Allow(job.job_id, job.allowance(self._terms.settings.window_tokens)))
+        self._credited.set()
+        self._credited = trio.Event()
         return live.paid
 
     async def start(self, job_id: JobId) -> trio.MemoryReceiveChannel[JobOutput] | str:
-        """Queue a paid job; its output comes through the channel and closes with OutputEnded."""
+        """Queue a paid job; its output comes through the channel and closes with OutputEnded. Vouchers of one payer
+        come in any order over their streams: what is short now may be on its way."""
         live = self._live.get(job_id)
-        if live is None or live.paid < min(live.due, charge(live.price, Usage(live.usage.prompt_tokens, 0))):
+        with trio.move_on_after(FIRST_PAYMENT_S):
+            while live is not None and not live.is_prompt_paid and not live.is_over:
+                await self._credited.wait()
+        if live is None or not live.is_prompt_paid:
             return "The first payment does not cover the prompt."
-        if not live.is_taken:
+        if not live.is_taken and not live.is_over:
             live.is_taken = True
             self._server.scheduler.add(live.terms, live.usage.prompt_tokens, now=self._ports.clock())
             self._wake.set()
@@ -253,9 +262,9 @@ class JobDesk:
             self._journal.announce(e.JobDeclined(now, terms, reason))
         return Reject(request.terms.job_id, reason, retry_after_s)
 
-    async def _credit(self, job_id: JobId, voucher: Voucher) -> str | None:
-        """Check, journal and use a voucher; the fault, or None. A paid quote is a job before its fact is written: what
-        forgets quotes meanwhile does not find it among them."""
+    async def _credit(self, job_id: JobId, voucher: Voucher) -> str | list[LiveJob]:
+        """Check, journal and use a voucher; the fault, or the jobs that it paid for. A paid quote is a job before its
+        fact is written: what forgets quotes meanwhile does not find it among them."""
         async with self._payment_lock:
             live = self._find(job_id)
             if live is None:
@@ -270,8 +279,7 @@ class JobDesk:
                 facts.insert(0, e.JobQueued(now, live.terms, live.price, live.payer_id, live.peer))
             await self._journal.record(*facts)
             self._lanes.know(accepted)
-            self._lanes.pay(live, self._live.values())
-            return None
+            return self._lanes.spread(live, self._live.values())
 
     async def _dispatch(self) -> None:
         """One job at a time: while the worker is told of one, the next may have ended, or the worker."""
@@ -312,7 +320,6 @@ class JobDesk:
         asked = live.allowance(0)
         if is_heard and reached - asked >= half_window and live.amount > live.due:
             is_heard = live.ask(live.amount)
-            self._lanes.pay(live, self._live.values())
         if not is_heard and not live.cancel_reason:
             await self.cancel(live.job_id, "The requester does not take the answer.")
         if now - live.told_at >= PROGRESS_EVERY_S:

@@ -67,6 +67,16 @@ class LaneBook:
         judged = accept(channel, voucher, domain=domain, credit_cap=credit, now=now)
         return judged.fault if isinstance(judged, VoucherRejected) else judged
 
+    def spread(self, live: LiveJob, open_jobs: Iterable[LiveJob]) -> list[LiveJob]:
+        """Use a voucher that came with this job: for it first, then for those of its payer that are short, since
+        another job's voucher may have come before theirs. Returns the jobs that were paid for."""
+        jobs = tuple(open_jobs)
+        short = [job for job in jobs if job.payer_id == live.payer_id and job is not live]
+        before = {job.job_id: job.paid for job in short}
+        for job in (live, *sorted(short, key=lambda job: job.is_taken)):
+            self.pay(job, jobs)
+        return [live, *(job for job in short if job.paid > before[job.job_id])]
+
     def pay(self, live: LiveJob, open_jobs: Iterable[LiveJob]) -> None:
         """Give a job its part of what its payer's lane holds, at most what it has asked for."""
         wanted = live.amount if live.job_id in self._settling else live.due

@@ -56,6 +56,11 @@ class LiveJob:
         return self.terms.job_id
 
     @property
+    def is_prompt_paid(self) -> bool:
+        """Whether the first payment is there: the job may be queued."""
+        return self.paid >= min(self.due, charge(self.price, Usage(self.usage.prompt_tokens, 0)))
+
+    @property
     def amount(self) -> int:
         """What the delivered tokens cost."""
         is_read = self.started_at is not None or self.usage.completion_tokens > 0

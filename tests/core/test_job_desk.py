@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import trio
 
 from core.job import JobId, JobState, PeerId, Usage
 from core.job_output import OutputChunk, OutputDue, OutputEnded
@@ -153,3 +154,20 @@ async def test_a_job_ends_once(tmp_path: Path) -> None:
     await bench.desk.handle(WorkerDied("it was killed by SIGKILL", None))
     assert len([x for x in drained(output) if isinstance(x, OutputEnded)]) == 1
     assert bench.journal.state.total.finished == 1
+
+
+async def test_a_job_waits_for_credit_that_another_took_before_its_voucher_came(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    running = await bench.running("j1")
+    await bench.makes(range(1, 9), "j1")
+    due = [x for x in drained(running) if isinstance(x, OutputDue)][-1].amount
+    await bench.quoted("j2")
+    await bench.quoted("j3")
+    half, second, third = bench.voucher(2), bench.voucher(10), bench.voucher(10)
+    rest = bench.voucher(due - 12)
+    assert await bench.desk.accept_payment(JobId("j3"), third) == 10
+    assert await bench.desk.accept_payment(JobId("j1"), half) == 22
+    assert await bench.desk.accept_payment(JobId("j2"), second) == 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.desk.accept_payment, JobId("j1"), rest)
+        assert not isinstance(await bench.desk.start(JobId("j2")), str)
