@@ -13,6 +13,9 @@ from pathlib import Path
 from core.home import Home
 
 VERSION = "0.1.0"
+MAX_PORT = 65_535
+INTERRUPTED = 130
+PIPE_CLOSED = 141
 
 
 def main(words: list[str] | None = None) -> int:
@@ -20,9 +23,13 @@ def main(words: list[str] | None = None) -> int:
     arguments = _parser().parse_args(sys.argv[1:] if words is None else words)
     home = Home(arguments.home.expanduser().absolute())
     try:
-        return _run(arguments, home)
+        code = _run(arguments, home)
+        print(end="", flush=True)
+        return code
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _unread()
 
 
 def default_home() -> Path:
@@ -34,6 +41,13 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "starling"
 
 
+def port(text: str) -> int:
+    """A TCP port; 0 is any free one. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: 0 to {MAX_PORT}")
+    return int(text)
+
+
 def has_display() -> bool:
     """Whether a window can be shown; where it can't, that is said and the engine runs without one."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
@@ -41,6 +55,12 @@ def has_display() -> bool:
         return True
     print("There is no display here, so Starling runs without its window.", file=sys.stderr)
     return False
+
+
+def _unread() -> int:
+    """Whoever read our answers has gone, as `head` does: nothing more is written, and nothing is said of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
 
 
 def _run(arguments: argparse.Namespace, home: Home) -> int:
@@ -92,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--headless", action="store_true", help="run the engine without the window")
     parser.add_argument("--join", action="store_true", help="join the network at once")
     parser.add_argument("--network", type=Path, metavar="FILE", help="the network file to belong to")
-    parser.add_argument("--port", type=int, help="listen for peers on this port")
-    parser.add_argument("--model", default="", help="serve this model")
+    parser.add_argument("--port", type=port, metavar="PORT", help="listen for peers here (default: any free port)")
+    parser.add_argument("--model", default="", metavar="NAME", help="serve this model of `starling models list`")
     _add_home(parser, default=default_home())
     words = parser.add_subparsers(dest="word", metavar="WORD")
     _add_words(words)
@@ -107,19 +127,19 @@ def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _add_ask(words)
     _add_demo(words)
     devnet = words.add_parser("devnet", help="a network of one's own: embedded chain, contracts, bootstrap peer")
-    devnet.add_argument("--chain-port", type=int, default=0)
-    devnet.add_argument("--bootstrap-port", type=int, default=0)
+    devnet.add_argument("--chain-port", type=port, default=0, metavar="PORT", help="of the chain (default: any)")
+    devnet.add_argument("--bootstrap-port", type=port, default=0, metavar="PORT", help="of the bootstrap peer")
     bench = words.add_parser("bench", help="measure this computer")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     models = words.add_parser("models", help="models on this computer")
-    deeds = models.add_subparsers(dest="deed", required=True, metavar="DEED")
+    deeds = models.add_subparsers(dest="deed", required=True, metavar="list|add|serve|remove")
     listing = deeds.add_parser("list", help="what is installed")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     add = deeds.add_parser("add", help="take a GGUF file into the store")
-    add.add_argument("file", type=Path)
+    add.add_argument("file", type=Path, metavar="FILE", help="a GGUF file; it is copied")
     add.add_argument("--name", default="", help="its name in the network")
     for deed, text in (("remove", "delete a model's files from the store"), ("serve", "serve this model")):
-        deeds.add_parser(deed, help=text).add_argument("model")
+        deeds.add_parser(deed, help=text).add_argument("model", metavar="NAME")
     for parser in (devnet, bench, models, *deeds.choices.values()):
         _add_home(parser)
 
@@ -127,13 +147,14 @@ def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _add_ask(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ask = words.add_parser("ask", help="ask the network and stream the answer")
     ask.add_argument("model", help="the model's name, as `starling models list` writes it")
-    ask.add_argument("prompt")
+    ask.add_argument("prompt", help="the question, one word to the shell: put it in quotes")
     ask.add_argument("--network", type=Path, metavar="FILE", help="the network file to belong to")
-    ask.add_argument("--priority", choices=("interactive", "standard", "batch"), default="interactive")
-    ask.add_argument("--max-tokens", type=int, default=256)
-    ask.add_argument("--temperature", type=float, default=0.0)
-    ask.add_argument("--seed", type=int, default=0)
-    ask.add_argument("--deadline", type=float, default=60.0, metavar="SECONDS")
+    classes = ("interactive", "standard", "batch")
+    ask.add_argument("--priority", choices=classes, default="interactive", help="how soon the answer is needed")
+    ask.add_argument("--max-tokens", type=int, default=256, metavar="N", help="the longest answer (default: 256)")
+    ask.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0, the default: no chance")
+    ask.add_argument("--seed", type=int, default=0, metavar="N", help="makes chance repeat itself")
+    ask.add_argument("--deadline", type=float, default=60.0, metavar="S", help="seconds until it is given up (60)")
     ask.add_argument("--json", action="store_true", help="print one JSON object at the end instead of the text")
     _add_home(ask)
 
@@ -141,8 +162,8 @@ def _add_ask(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _add_demo(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = words.add_parser("demo", help="chain, swarm, provider and requester on this computer")
     demo.add_argument("--headless", action="store_true", help="without the window")
-    demo.add_argument("--jobs", type=int, default=0, help="serve this many jobs, settle, and end (headless)")
-    demo.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    demo.add_argument("--jobs", type=int, default=0, metavar="N", help="serve N jobs, settle, end (with --headless)")
+    demo.add_argument("--json", action="store_true", help="print one JSON object at the end (with --jobs), on one line")
     demo.add_argument("--hold", action="store_true", help="keep everything up until Ctrl-C")
     _add_home(demo)
 

@@ -18,12 +18,12 @@ from app.lockfile import HomeLocked
 from app.logs import log_to
 from app.requester import open_requester
 from core.home import Home
-from core.job import ChatMessage, JobId, JobRequest, JobState, JobTerms, PriorityClass, Sampling, Usage
+from core.job import ChatMessage, FinishReason, JobId, JobRequest, JobState, JobTerms, PriorityClass, Sampling, Usage
 from core.network import Network, NetworkError
 from core.payments.chain_values import ChainError
 from core.payments.keystore import WalletLocked
 from core.store import StoreError
-from core.trouble import Trouble, trouble_of
+from core.trouble import Trouble, innermost, trouble_of
 from p2p.job_request import JobOver, JobText, JobUpdate
 
 KNOWN = (NetworkError, StoreError, ChainError, WalletLocked, HomeLocked, OSError)
@@ -36,8 +36,19 @@ def run_ask(arguments: argparse.Namespace, home: Home) -> int:
         log_to(home, "requester")
         return trio.run(_ask, arguments, home)
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again
+        if isinstance(innermost(error), KeyboardInterrupt):
+            return _cancelled_early()
+        if isinstance(innermost(error), BrokenPipeError):
+            raise BrokenPipeError from error
         print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _cancelled_early()
+
+
+def _cancelled_early() -> int:
+    print("Cancelled before the job was placed. Nothing was charged.", file=sys.stderr)
+    return INTERRUPTED
 
 
 async def _ask(arguments: argparse.Namespace, home: Home) -> int:
@@ -105,8 +116,11 @@ class _Answer:
 
 
 def _sentence(over: JobOver, cost: str) -> str:
-    tokens = f"{over.usage.completion_tokens} tokens for {cost}."
+    number = over.usage.completion_tokens
+    tokens = f"{number} {'token' if number == 1 else 'tokens'} for {cost}."
     match over.state:
+        case JobState.FINISHED if over.reason == FinishReason.LENGTH:
+            return f"{tokens} The answer was cut off there, at --max-tokens."
         case JobState.FINISHED:
             return tokens
         case JobState.CANCELLED:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 from app.cli_text import earnings_object, earnings_text, job_object, jobs_text, plan_object, status_object, status_text
 from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
+from app.lockfile import is_home_locked
 from core import commands as c
 from core.home import Home
 from core.node_state import NodeState
 
 LINK_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 600.0
-QUICK_COMMAND_TIMEOUT_S = 30.0
+LONGEST_PAUSE_MINUTES = 525_600.0
 
 COMMAND_WORDS: dict[type, str] = {
     c.JoinNetwork: "join",
@@ -50,9 +51,9 @@ def control_words(words: argparse._SubParsersAction[argparse.ArgumentParser], ad
         parser = words.add_parser(name, help=text)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         add_home(parser)
-    pause = words.add_parser("pause", help="take no new jobs")
-    pause.add_argument("--for", dest="minutes", type=float, metavar="MINUTES", help="resume by itself after this long")
-    for name, text in (("leave", "leave the network, keep the engine"), ("quit", "leave the network and stop")):
+    pause = words.add_parser("pause", help="take no new jobs; running ones are finished")
+    pause.add_argument("--for", dest="minutes", type=minutes, metavar="MINUTES", help="then resume by itself")
+    for name, text in (("leave", "leave the network, keep the engine"), ("quit", "leave, and stop the engine")):
         words.add_parser(name, help=text)
     for name, text in (
         ("join", "join the network"),
@@ -72,13 +73,29 @@ def control_words(words: argparse._SubParsersAction[argparse.ArgumentParser], ad
 def run_control_word(arguments: argparse.Namespace, home: Home) -> int:
     """Carry out one word against the running engine of this home."""
     try:
-        with ControlClient.connect(home, timeout_s=LINK_TIMEOUT_S) as client:
+        with reach(home) as client:
             if arguments.word in ("status", "jobs", "earnings"):
                 return _show(arguments, client.snapshot())
             return send(client, command_of(arguments))
     except (EngineNotRunning, ControlLinkLost) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def reach(home: Home) -> ControlClient:
+    """The home's engine; waits only for one that holds the home already. Raises EngineNotRunning."""
+    return ControlClient.connect(home, timeout_s=LINK_TIMEOUT_S if is_home_locked(home) else 0.0)
+
+
+def minutes(text: str) -> float:
+    """How long a pause may be. Raises ArgumentTypeError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= LONGEST_PAUSE_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above zero")
+    return found
 
 
 def send(client: ControlClient, command: c.Command) -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import trio
 
-from app.cli import send
+from app.cli import reach, send
 from app.cli_text import table
 from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.lockfile import EngineLock, HomeLocked
@@ -25,14 +27,13 @@ from core.benchmark import BenchmarkFailed
 from core.device import Benchmark
 from core.home import Home
 from core.journal import Journal
-from core.model_card import ModelCard
+from core.model_card import ModelCard, added_text
 from core.model_store import ModelStore, ModelStoreError
 from core.preparation import CannotServe, Preparation
 from core.settings import Settings
 from core.store import Store, StoreError
 from core.trouble import trouble_of
 
-LINK_TIMEOUT_S = 5.0
 DEMO_MODEL = "starling-demo"
 KNOWN = (HomeLocked, ModelStoreError, StoreError, CannotServe, BenchmarkFailed, ControlLinkLost)
 
@@ -43,7 +44,7 @@ def run_machine_word(arguments: argparse.Namespace, home: Home) -> int:
         if arguments.word == "models" and arguments.deed == "list":
             return _list(home, is_json=arguments.json)
         try:
-            with ControlClient.connect(home, timeout_s=LINK_TIMEOUT_S) as client:
+            with reach(home) as client:
                 return _through_engine(client, arguments)
         except EngineNotRunning:
             with EngineLock(home):
@@ -84,11 +85,21 @@ def benchmark_text(benchmark: Benchmark) -> str:
 
 
 def _through_engine(client: ControlClient, arguments: argparse.Namespace) -> int:
+    threading.Thread(target=_follow, args=(client,), daemon=True).start()
     code = send(client, command_of(arguments))
     benchmark = client.snapshot().benchmark
     if code == 0 and arguments.word == "bench" and benchmark is not None:
         _show(benchmark, is_json=arguments.json)
     return code
+
+
+def _follow(client: ControlClient) -> None:
+    """Tell how far the engine is, while this process waits for its reply."""
+    progress = _ProgressLine()
+    with suppress(EngineNotRunning, ControlLinkLost):
+        for state in client.watch():
+            if state.progress is not None:
+                progress.tell(state.progress.fraction, state.progress.text)
 
 
 async def _alone(arguments: argparse.Namespace, home: Home) -> int:
@@ -109,8 +120,9 @@ async def _do(arguments: argparse.Namespace, journal: Journal, *, home: Home) ->
     preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=Settings())
     match command_of(arguments):
         case c.AddModel(path=path, name=name):
+            known = {card.model for card in models.cards()}
             card = await preparation.add_model(Path(path), name=name)
-            print(f"{card.title} is in the store as {card.model}.", file=sys.stderr)
+            print(added_text(card, is_new=card.model not in known), file=sys.stderr)
         case c.RemoveModel(model=model):
             models.remove(model)
             await journal.record(e.ModelRemoved(time.time(), model))
@@ -122,21 +134,29 @@ async def _do(arguments: argparse.Namespace, journal: Journal, *, home: Home) ->
                 print(machine.warning, file=sys.stderr)
             _show(await preparation.measure(machine, preparation.card("")), is_json=arguments.json)
         case _:
-            print("No engine runs here. Start it with `starling --model NAME` to serve a model.", file=sys.stderr)
+            print(f"No engine runs in {home.folder}. Start it with `starling --model NAME`.", file=sys.stderr)
             return 1
     return 0
 
 
 async def _tell_progress(journal: Journal) -> None:
+    progress = _ProgressLine()
     with journal.watch() as watcher:
         async for numbered in watcher.events:
-            if isinstance(numbered.event, e.WorkProgressed):
-                _tell(numbered.event)
+            if isinstance(numbered.event, e.WorkProgressed) and numbered.event.fraction < 1.0:
+                progress.tell(numbered.event.fraction, numbered.event.text)
 
 
-def _tell(event: e.WorkProgressed) -> None:
-    end = "\n" if event.fraction >= 0.99 else ""
-    print(f"\r{event.fraction:4.0%} {event.text:60.60}", end=end, file=sys.stderr, flush=True)
+class _ProgressLine:
+    """How far long work is, a line a step."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def tell(self, fraction: float, text: str) -> None:
+        if text != self._told:
+            print(f"{fraction:4.0%}  {text}", file=sys.stderr, flush=True)
+        self._told = text
 
 
 def _show(benchmark: Benchmark, *, is_json: bool) -> None:

@@ -5,14 +5,15 @@ Pure: state in, text out. Money as decimal strings of the smallest unit in JSON,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from core.job import Job
-from core.node_state import NodeState
+from core.job import FinishReason, Job
+from core.node_state import NodeState, Pause
 from core.payments.ledger import Earnings
 from core.state import earnings
 
@@ -39,6 +40,7 @@ def status_object(state: NodeState) -> dict[str, Any]:
     return {
         "presence": state.presence.value,
         "paused": None if state.pause is None else state.pause.reason,
+        "paused_until": None if state.pause is None else state.pause.until,
         "network": None if state.network is None else state.network.network,
         "peer_id": state.peer_id,
         "addresses": list(state.addresses),
@@ -109,7 +111,8 @@ def status_text(state: NodeState) -> str:
     """`starling status`."""
     lines = [("State", _headline(state))]
     if state.network is not None:
-        lines.append(("Network", f"{state.network.network} (chain {state.network.chain_id}), {state.peers} peers"))
+        peers = f"{state.peers} peer" if state.peers == 1 else f"{state.peers} peers"
+        lines.append(("Network", f"{state.network.network} (chain {state.network.chain_id}), {peers}"))
     if state.benchmark is not None:
         lines.append(("Device", f"{state.benchmark.device.name}, {state.benchmark.device.backend}"))
     if state.machine is not None and state.machine.warning:
@@ -161,10 +164,26 @@ def _five(book: Earnings) -> list[tuple[str, int]]:
 
 def _headline(state: NodeState) -> str:
     if state.pause is not None:
-        return f"paused: {state.pause.reason}"
+        return f"{state.presence.value}, {_pause_text(state.pause)}"
     if state.progress is not None:
         return f"{state.presence.value}: {state.progress.text} ({state.progress.fraction:.0%})"
     return state.presence.value
+
+
+def _pause_text(pause: Pause) -> str:
+    until = "" if pause.until is None else time.strftime(" until %H:%M", time.localtime(pause.until))
+    return f"paused{until}: {pause.reason}"
+
+
+def _why(job: Job) -> str:
+    """Why it waits or how it ended, in words."""
+    match job.reason:
+        case FinishReason.STOP:
+            return job.why_here or "The answer is whole."
+        case FinishReason.LENGTH:
+            return job.why_here or "The answer reached its token limit."
+        case _:
+            return job.why_here or job.reason
 
 
 def _job_row(state: NodeState, job: Job) -> tuple[str, str, str, str, str, str, str, str]:
@@ -176,5 +195,5 @@ def _job_row(state: NodeState, job: Job) -> tuple[str, str, str, str, str, str, 
         f"{job.tokens_per_s:.0f}" if job.tokens_per_s else "-",
         money_of(state, job.amount),
         job.terms.job_id,
-        job.why_here or job.reason,
+        _why(job),
     )

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from app.child import Child, ChildFailed, end_on_signals
-from app.cli_text import earnings_object, plan_object
+from app.cli_text import earnings_object, money_of, plan_object
 from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.devnet import Devnet
 from core import commands as c
@@ -31,6 +33,7 @@ JOIN_TIMEOUT_S = 300.0
 JOB_TIMEOUT_S = 300.0
 LINK_TIMEOUT_S = 20.0
 REDEEM_TIMEOUT_S = 90.0
+LAST_PAYMENT_S = 20.0
 ENDLESS = 0
 
 
@@ -54,8 +57,8 @@ class Steps:
 
 def run_demo(arguments: argparse.Namespace, home: Home | None) -> int:
     """The whole demo; 0 when everything asked for was served, settled and stopped."""
-    if arguments.jobs < 0 or (arguments.json and not arguments.headless):
-        print("Write `starling demo --headless --jobs N --json` with N of 1 or more.", file=sys.stderr)
+    if arguments.jobs < 0 or (arguments.json and not arguments.jobs) or (arguments.jobs and not arguments.headless):
+        print("Write `starling demo --headless --jobs N [--json] [--hold]` with N of 1 or more.", file=sys.stderr)
         return 2
     end_on_signals()
     try:
@@ -100,12 +103,13 @@ def _run_headless(arguments: argparse.Namespace, folder: Path) -> int:
         steps("Starting the requester")
         requester = stack.enter_context(_requester(folder, devnet, jobs=arguments.jobs))
         if not arguments.jobs:
-            return _hold(None)
-        _await_jobs(requester, arguments.jobs)
+            return _hold(devnet.network, watch=partial(_tell_jobs, requester, ENDLESS))
+        _tell_jobs(requester, arguments.jobs)
+        _until_paid(client)
         steps("Cashing the vouchers on the chain")
         client.execute(c.RedeemVouchers(), timeout_s=REDEEM_TIMEOUT_S)
         state = client.snapshot()
-        steps(f"Settled: {earnings(state).withdrawable} of the smallest unit can be withdrawn")
+        steps(f"Settled: {money_of(state, earnings(state).withdrawable)} can be withdrawn")
         return _report(arguments, state, network=devnet.network)
 
 
@@ -178,23 +182,35 @@ def _wait_for(client: ControlClient, provider: Child, *, is_met: Any, timeout_s:
         if state.progress is not None and state.progress.text != told:
             told = state.progress.text
             print(f"             {told}", file=sys.stderr, flush=True)
-        if state.trouble:
-            raise DemoFailed(next(iter(state.trouble.values())))
+        if "network" in state.trouble:
+            raise DemoFailed(state.trouble["network"])
         if time.monotonic() > deadline or not provider.is_running:
             break
     raise DemoFailed(f"The provider did not join: {provider.last_words()}")
 
 
-def _await_jobs(requester: Child, jobs: int) -> None:
+def _until_paid(client: ControlClient) -> None:
+    """The requester tells of a job when it has sent its last payment; the provider may yet have to take it in."""
+    deadline = time.monotonic() + LAST_PAYMENT_S
+    while time.monotonic() < deadline:
+        state = client.snapshot()
+        lanes = state.ledger.lanes.values()
+        if not state.jobs and all(lane.cumulative >= lane.billed for lane in lanes):
+            return
+        time.sleep(0.1)
+
+
+def _tell_jobs(requester: Child, jobs: int) -> None:
+    """Follow the requester through so many jobs; ENDLESS never returns."""
     for number, outcome in enumerate(_outcomes(requester, jobs), start=1):
         text = f"{outcome['priority']:<11} {outcome['completion_tokens']:>4} tokens  {outcome['state']}"
         if outcome["state"] != "finished":
             text += f": {outcome['reason']}"
-        print(f"             job {number}/{jobs}: {text}", file=sys.stderr, flush=True)
+        print(f"             job {number}{f'/{jobs}' if jobs else ''}: {text}", file=sys.stderr, flush=True)
 
 
 def _outcomes(requester: Child, jobs: int) -> Iterator[dict[str, Any]]:
-    for _ in range(jobs):
+    for _ in range(jobs) if jobs else count():
         yield requester.line(timeout_s=JOB_TIMEOUT_S)
 
 
@@ -206,11 +222,11 @@ def _quit_engine(home: Home) -> None:
         return
 
 
-def _hold(network: Network | None) -> int:
+def _hold(network: Network | None, watch: Callable[[], object] | None = None) -> int:
     where = f" The chain answers at {network.rpc}." if network is not None else ""
     print(f"Holding everything up until Ctrl-C.{where}", file=sys.stderr, flush=True)
     try:
-        threading.Event().wait()
+        (watch or threading.Event().wait)()
     except KeyboardInterrupt:
         print("Stopping.", file=sys.stderr)
     return 0

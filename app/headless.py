@@ -1,6 +1,6 @@
 """The engine's process edge: runs a node and turns what stands in its way into one sentence and an exit code.
 
-stdout stays empty; stderr gets a line when the engine is ready, and the last line says why it ended.
+stdout stays empty; stderr gets a line when the engine is ready and for what happens to it; the last says why it ended.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from contextlib import suppress
 
 import trio
 
@@ -35,13 +36,28 @@ def run_headless(arguments: argparse.Namespace, home: Home) -> int:
         model=arguments.model,
         join=arguments.join,
     )
+    screen = _Screen()
     try:
         log_to(home, "engine")
-        trio.run(run_node, words)
+        trio.run(run_node, words, screen.tell)
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again
-        print(_explained(error), file=sys.stderr)
+        if (sentence := str(_explained(error))) != screen.last:
+            screen.tell(sentence)
         return 1
+    screen.tell("Starling has stopped.")
     return 0
+
+
+class _Screen:
+    """stderr, for as long as somebody reads it."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def tell(self, line: str) -> None:
+        self.last = line
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _explained(error: BaseException) -> Trouble:

@@ -79,6 +79,15 @@ def engine_address(home: Home) -> str | None:
     return lines[1] if len(lines) > 1 and lines[1] else None
 
 
+def is_home_locked(home: Home) -> bool:
+    """Whether an engine runs, starts or stops in this home."""
+    try:
+        with home.lock.open("r+", encoding="utf-8") as lock_file:
+            return not try_lock(lock_file)
+    except OSError:
+        return False
+
+
 def control_address(home: Home) -> str:
     """Where an engine of this home should listen: a socket in its run folder, or loopback TCP where that cannot be."""
     path = str(home.control_socket)

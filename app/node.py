@@ -18,6 +18,7 @@ import trio
 from app.control_server import ControlServer, open_listener
 from app.lockfile import EngineLock, control_address, write_secret
 from app.money import Money, open_money
+from app.narration import Tell, narrate, ready_line
 from app.swarm_port import LibP2PSwarm
 from assets import asset_path
 from core import commands as c
@@ -73,6 +74,8 @@ def read_network(words: EngineWords) -> Network:
     try:
         text = source.read_bytes()
     except FileNotFoundError:
+        if words.network is not None:
+            raise Trouble(f"There is no network file {words.network}. Give the path of one.") from None
         raise Trouble(
             "This computer belongs to no network yet. Give --network FILE, "
             "or start a network of your own with `starling devnet`."
@@ -84,8 +87,9 @@ def read_network(words: EngineWords) -> Network:
     return network
 
 
-async def run_node(words: EngineWords) -> None:
-    """Run one engine until it is told to quit. Raises Trouble with the one sentence when it cannot."""
+async def run_node(words: EngineWords, tell: Tell) -> None:
+    """Run one engine until it is told to quit, telling its owner what happens. Raises Trouble with the one sentence
+    when it cannot."""
     home = words.home
     with ExitStack() as stack:
         lock = stack.enter_context(EngineLock(home))
@@ -97,8 +101,12 @@ async def run_node(words: EngineWords) -> None:
         _check_same_network(journal, network, home=home)
         money = await trio.to_thread.run_sync(open_money, home, network)
         await _name_network(journal, money)
-        engine = await _build(journal, store, home=home, money=money, settings=settings)
-        await _serve(engine, journal, lock=lock, home=home)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(narrate, journal, tell)
+            engine = await _build(journal, store, home=home, money=money, settings=settings)
+            tell(ready_line(is_join_wanted=settings.join_at_start or journal.state.is_join_wanted))
+            await _serve(engine, journal, lock=lock, home=home)
+            nursery.cancel_scope.cancel()
 
 
 async def _build(

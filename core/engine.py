@@ -16,8 +16,10 @@ from core import events as e
 from core.benchmark import BenchmarkFailed
 from core.journal import Journal
 from core.membership import Membership, MembershipParts
+from core.model_card import added_text
 from core.model_server import LoadFailed
 from core.model_store import ModelStore, ModelStoreError
+from core.node_state import Presence
 from core.payments.settlement import SettlementError
 from core.preparation import CannotServe
 from core.probe import read_device
@@ -101,8 +103,9 @@ class Engine:
             case c.MeasureMachine():
                 return await self._measure()
             case c.AddModel():
+                known = set(self._journal.state.models)
                 card = await self._parts.preparation.add_model(Path(command.path), name=command.name)
-                return c.Done(f"{card.title} is in the store as {card.model}.")
+                return c.Done(added_text(card, is_new=card.model not in known))
             case c.RemoveModel():
                 return await self._remove(command.model)
             case c.ServeModel():
@@ -115,7 +118,8 @@ class Engine:
         if not self._journal.state.is_join_wanted or self._membership is None:
             await self._journal.record(e.JoinRequested(time.time()))
         self._join.set()
-        return c.Done("Joining the network.")
+        is_in = self._journal.state.presence is Presence.JOINED
+        return c.Done("This computer is in the network." if is_in else "Joining the network.")
 
     async def _join_again(self) -> None:
         """A model that is gone since is trouble to tell, not a reason to have no engine to tell it."""

@@ -46,3 +46,10 @@ class ModelCard(msgspec.Struct, frozen=True):
     def variant(self, quantization: str) -> ModelVariant | None:
         """The file of this quantization, if it is on disk."""
         return next((v for v in self.variants if v.quantization == quantization), None)
+
+
+def added_text(card: ModelCard, *, is_new: bool) -> str:
+    """What the owner is told after `models add`: the same weights are kept once, under their first name."""
+    if is_new:
+        return f"{card.title} is in the store as {card.model}."
+    return f"{card.title} was in the store already, as {card.model}; nothing was copied."

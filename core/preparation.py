@@ -75,7 +75,10 @@ class Preparation:
 
     async def add_model(self, path: Path, *, name: str = "") -> ModelCard:
         """Take a GGUF into the store. Raises the store's own errors."""
-        card = await self._models.add(path, name=name or None, on_progress=self._progress("Adding the model"))
+        try:
+            card = await self._models.add(path, name=name or None, on_progress=self._progress("Adding the model"))
+        finally:
+            self._end_progress("Adding the model")
         await self._journal.record(e.ModelAdded(time.time(), card))
         return card
 
@@ -91,9 +94,12 @@ class Preparation:
     async def measure(self, machine: Machine, card: ModelCard) -> Benchmark:
         """Run the benchmark on the best device and keep it."""
         path = self._models.path_of(card.model, card.source_quantization)
-        benchmark = await run_benchmark(
-            machine, path, card=card, on_progress=self._progress("Measuring this computer")
-        )
+        try:
+            benchmark = await run_benchmark(
+                machine, path, card=card, on_progress=self._progress("Measuring this computer")
+            )
+        finally:
+            self._end_progress("Measuring this computer")
         await self._journal.record(e.BenchmarkFinished(time.time(), benchmark))
         return benchmark
 
@@ -151,6 +157,10 @@ class Preparation:
             self._journal.announce(e.WorkProgressed(time.time(), work, min(fraction, 0.999), text or work))
 
         return tell
+
+    def _end_progress(self, work: str) -> None:
+        """Whether it went well or not, the work is no longer under way."""
+        self._journal.announce(e.WorkProgressed(time.time(), work, 1.0, ""))
 
 
 def is_usable(benchmark: Benchmark, machine: Machine) -> bool:

@@ -89,7 +89,7 @@ def _apply_presence(state: NodeState, event: PresenceEvent) -> NodeState:
             return _joined(state, event)
         case e.NetworkLeft():
             presence = Presence.JOINING if state.is_join_wanted else Presence.IDLE
-            return _replace(state, presence=presence, joined_at=None, idle_since=None, progress=None, worker=None)
+            return _replace(_without_network(state), presence=presence)
         case e.WorkerStarted():
             return _replace(state, worker=event, trouble=_without(state.trouble, "worker"))
         case e.WorkerDied():
@@ -158,9 +158,16 @@ def _joined(state: NodeState, event: e.NetworkJoined) -> NodeState:
 def _restarted(state: NodeState, now: float) -> NodeState:
     """Jobs that were live when the last engine stopped are lost: their fact comes from the engine's recovery."""
     presence = Presence.JOINING if state.is_join_wanted else Presence.IDLE
-    fresh = _replace(state, presence=presence, joined_at=None, idle_since=None, progress=None, worker=None)
-    fresh = _replace(fresh, machine=None, reading=None, peers=0, trouble={}, samples=())
+    fresh = _replace(_without_network(state), presence=presence)
+    fresh = _replace(fresh, machine=None, reading=None, trouble={}, samples=())
     return _replace(fresh, pause=_still_running(state.pause, now))
+
+
+def _without_network(state: NodeState) -> NodeState:
+    """Nobody is connected and nothing is loaded."""
+    return _replace(
+        state, joined_at=None, idle_since=None, progress=None, worker=None, peers=0, addresses=()
+    )
 
 
 def _still_running(pause: Pause | None, now: float) -> Pause | None:

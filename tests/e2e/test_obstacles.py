@@ -32,8 +32,7 @@ def obstructed(*words: str) -> str:
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
-    (sentence,) = done.stderr.strip().splitlines()
-    return sentence
+    return done.stderr.strip().splitlines()[-1]
 
 
 def network_with(devnet: Devnet, folder: Path, **changes: object) -> str:
