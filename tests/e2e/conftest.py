@@ -51,6 +51,7 @@ class Peer:
 
     def wait(self, is_met: Callable[[NodeState], bool], *, timeout_s: float = JOIN_S) -> NodeState:
         deadline = time.monotonic() + timeout_s
+        state: NodeState | None = None
         while time.monotonic() < deadline:
             try:
                 state = self.state()
