@@ -14,8 +14,9 @@ from types import TracebackType
 
 import msgspec
 
-from app.child import Child, end_on_signals
-from core.network import Network, dump_network, load_network
+from app.child import Child, ChildFailed, end_on_signals
+from core.network import Network, NetworkError, dump_network, load_network
+from core.payments.chain_values import ChainError
 from core.payments.devnet_deploy import deploy
 
 NAME = "devnet"
@@ -89,16 +90,25 @@ class Devnet:
 
 
 def run_devnet(folder: Path, *, chain_port: int, bootstrap_port: int) -> int:
-    """`starling devnet`: up until Ctrl-C."""
+    """`starling devnet`: up until Ctrl-C; 1 with one sentence when it cannot start."""
 
     def tell(text: str) -> None:
         print(text, file=sys.stderr)
 
     end_on_signals()
-    with Devnet(folder, tell=tell, chain_port=chain_port, bootstrap_port=bootstrap_port) as devnet:
-        tell(f"Ready. Peers join with: starling --network {devnet.network_file}")
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            tell("Stopping.")
+    try:
+        with Devnet(folder, tell=tell, chain_port=chain_port, bootstrap_port=bootstrap_port) as devnet:
+            tell(f"Ready. Peers join with: starling --network {devnet.network_file}")
+            tell("Ctrl-C stops it.")
+            _hold(tell)
+    except (ChildFailed, ChainError, NetworkError, OSError) as error:
+        tell(str(error))
+        return 1
     return 0
+
+
+def _hold(tell: Tell) -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        tell("Stopping.")
