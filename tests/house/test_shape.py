@@ -23,7 +23,7 @@ MAKERS = {"list", "dict", "set", "defaultdict", "Counter", "deque", "OrderedDict
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-MACHINE_PATHS = re.compile(r"/work/|/tmp/w\b|/root/|/home/[a-z]+/|C:\\\\Users\\\\")
+MACHINE_PATHS = re.compile(r"/(?:work|root|home/[a-z]+)/|C:\\\\Users\\\\")
 UNFINISHED = re.compile(r"\b(TODO|FIXME)\b")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
