@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -119,12 +118,3 @@ def _lock_soon(lock_file: IO[str]) -> bool:
             return True
         time.sleep(LOCK_RETRY_S)
     return False
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as secret:
-        secret.write(text)

@@ -11,10 +11,10 @@ from app.payer import fund_devnet
 from core.home import Home
 from core.network import Network
 from core.payments.chain import EscrowChain
+from core.payments.keystore import CHEAP_SCRYPT_N
 from core.payments.wallet import Wallet
 
 CHAIN_TIMEOUT_S = 5.0
-DEVNET_SCRYPT_N = 1 << 12
 LEAST_GAS_WEI = 10**16
 
 
@@ -28,7 +28,7 @@ class Money(msgspec.Struct, frozen=True):
 
 def open_money(home: Home, network: Network) -> Money:
     """Wallet and chain, checked against each other. Raises ChainError, WalletLocked."""
-    wallet = Wallet.open(home.keys, scrypt_n=DEVNET_SCRYPT_N) if network.is_devnet else Wallet.open(home.keys)
+    wallet = Wallet.open(home.keys, scrypt_n=CHEAP_SCRYPT_N) if network.is_devnet else Wallet.open(home.keys)
     chain = EscrowChain.connect(
         network.rpc,
         chain_id=network.chain_id,

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from app.control_server import ControlServer, open_listener
-from app.lockfile import EngineLock, control_address, write_secret
+from app.lockfile import EngineLock, control_address
 from app.money import Money, open_money
 from app.narration import Tell, narrate, ready_line
 from app.swarm_port import LibP2PSwarm
@@ -34,13 +34,13 @@ from core.payments.redemption import RedemptionPolicy
 from core.payments.settlement import Purse, Settlement
 from core.payments.voucher import EscrowDomain
 from core.preparation import Preparation
+from core.private_file import write_private
 from core.settings import Settings, dump_settings, load_settings
 from core.store import Store
 from core.trouble import Trouble
 
 GAS_MULTIPLE = 100
 QUIT_TIMEOUT_S = 20.0
-LOG_FOLDER_MODE = 0o700
 
 
 class EngineWords(msgspec.Struct, frozen=True):
@@ -112,7 +112,6 @@ async def run_node(words: EngineWords, tell: Tell) -> None:
 async def _build(
     journal: Journal, store: Store, *, home: Home, money: Money, settings: Settings
 ) -> Engine:
-    home.logs.mkdir(mode=LOG_FOLDER_MODE, parents=True, exist_ok=True)
     models = ModelStore(home.models)
     preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=settings)
     if not models.cards():
@@ -141,7 +140,7 @@ async def _build(
 
 async def _serve(engine: Engine, journal: Journal, *, lock: EngineLock, home: Home) -> None:
     token = secrets.token_urlsafe(32)
-    write_secret(home.control_token, token)
+    write_private(home.control_token, token.encode())
     listener, address = await open_listener(control_address(home))
     server = ControlServer(journal, engine.execute, token=token)
     async with trio.open_nursery() as nursery:

@@ -16,7 +16,7 @@ from core.membership import OFFER_EVERY_S, Joined
 from core.network import Network
 from core.offer import Offer
 from core.settings import Settings
-from core.trouble import Trouble
+from core.trouble import Trouble, first_of
 from p2p.byte_stream import ByteStream
 from p2p.identity import Identity, IdentityUnusable
 from p2p.job_stream import serve_job
@@ -51,9 +51,9 @@ class LibP2PSwarm:
                     await trio.sleep(OFFER_EVERY_S)
                     await swarm.announce(offer(swarm.peer_id))
         except* PortInUse as group:
-            raise Trouble(f"{_first(group)} Choose another with --port.", is_final=True) from None
+            raise Trouble(f"{first_of(group)} Choose another with --port.", is_final=True) from None
         except* SwarmError as group:
-            raise Trouble(str(_first(group))) from None
+            raise Trouble(str(first_of(group))) from None
         finally:
             self._swarm = None
 
@@ -85,8 +85,3 @@ class LibP2PSwarm:
         with trio.move_on_after(FIRST_PEER_S if self._network.bootstrap else 0.0):
             while not swarm.peer_count:
                 await trio.sleep(0.02)
-
-
-def _first(group: BaseExceptionGroup[SwarmError]) -> SwarmError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

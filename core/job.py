@@ -5,6 +5,7 @@ Never holds a decision. The prompt lives in JobRequest only; a JobRequest is nev
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import NewType
 
@@ -14,6 +15,7 @@ JobId = NewType("JobId", str)
 PeerId = NewType("PeerId", str)
 
 MAX_JOB_TOKENS = 1 << 20
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class PriorityClass(StrEnum):

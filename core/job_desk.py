@@ -6,7 +6,6 @@ Never logs or stores a prompt or an answer.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +14,7 @@ import trio
 
 from core import events as e
 from core.admission import Refused
-from core.job import JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage
+from core.job import JOB_ID, JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage
 from core.job_output import JobOutput, OutputEnded
 from core.journal import Journal
 from core.lane_book import LaneBook, Terms
@@ -39,7 +38,6 @@ MAX_QUOTED_A_PEER = 16
 MAX_MODEL_CHARS = 128
 MAX_LIVE_A_PAYER = 20
 MAX_ID_CHARS = 64
-JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 UNKNOWN = "This job is not known here."
 
 Clock = Callable[[], float]

@@ -26,6 +26,7 @@ from core.payments.settlement import Settlement
 from core.preparation import Preparation, Prepared
 from core.pricing import Costs, next_price
 from core.probe import is_on_battery
+from core.trouble import first_of
 from core.worker.messages import Fault, FaultKind
 
 OFFER_LIFE_S = 120.0
@@ -228,9 +229,3 @@ class Membership:
         if failure.fault.kind is not FaultKind.OUT_OF_MEMORY or is_last:
             raise failure
         await self._parts.preparation.forget(prepared, free_bytes=failure.fault.free_bytes)
-
-
-def first_of(group: BaseExceptionGroup[LoadFailed]) -> LoadFailed:
-    """The first failure in a group, however deep."""
-    first = group.exceptions[0]
-    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

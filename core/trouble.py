@@ -5,6 +5,10 @@ Pure. Never hides an error that it does not know: those are raised again.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+Failure = TypeVar("Failure", bound=BaseException)
+
 
 class Trouble(Exception):
     """One clear sentence. is_final: trying again does not help until the owner changes something."""
@@ -26,7 +30,11 @@ def trouble_of(error: BaseException, *, known: tuple[type[Exception], ...]) -> T
 
 
 def innermost(error: BaseException) -> BaseException:
-    """The first leaf of an exception group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    """The error itself, or the first that its group holds."""
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def first_of(group: BaseExceptionGroup[Failure]) -> Failure:
+    """The first error in a group, however deep."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

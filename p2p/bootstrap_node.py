@@ -14,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from core.trouble import first_of
 from p2p.identity import Identity, IdentityUnusable
 from p2p.swarm import Swarm
 from p2p.swarm_errors import SwarmError
@@ -61,7 +62,7 @@ async def _run(arguments: argparse.Namespace) -> None:
             if arguments.stdin_eof:
                 nursery.start_soon(_stop_on_eof, nursery.cancel_scope)
     except* SwarmError as group:
-        raise group.exceptions[0] from None
+        raise first_of(group) from None
 
 
 async def _stop_on_signal(

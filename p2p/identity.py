@@ -5,7 +5,6 @@ Never logs or returns the key but to the swarm's host. Not the wallet's key: it 
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from core.job import PeerId
+from core.private_file import write_private
 
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -39,7 +39,7 @@ class Identity:
         """The identity in this file, made on first use (mode 0600, atomically). Raises IdentityUnusable."""
         try:
             if not path.exists():
-                _write(path, secrets.token_bytes(SEED_BYTES))
+                write_private(path, secrets.token_bytes(SEED_BYTES).hex().encode())
             text = path.read_text("ascii")
             return cls(bytes.fromhex(text))
         except (OSError, ValueError) as error:
@@ -89,13 +89,3 @@ def public_key_of(peer_id: PeerId) -> bytes:
     if not raw.startswith(_PREFIX):
         raise ValueError("not the peer id of an Ed25519 key")
     return raw[len(_PREFIX) :]
-
-
-def _write(path: Path, seed: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(seed.hex())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

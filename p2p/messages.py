@@ -6,11 +6,9 @@ whole: a new field there is a new protocol version. Pure; never checks a voucher
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-from core.job import MAX_JOB_TOKENS, JobRequest, JobState, Usage
+from core.job import JOB_ID, MAX_JOB_TOKENS, JobRequest, JobState, Usage
 from core.model_card import MAX_NAME_CHARACTERS
 from core.offer import Offer, Quote, Reject
 from core.payments.voucher import MAX_AMOUNT, Party, Voucher
@@ -34,7 +32,6 @@ MAX_STOP_CHARS = 256
 MAX_FAN_OUT = 16
 MAX_DEADLINE_S = 86_400.0
 
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROLES = ("system", "user", "assistant")
 
 
@@ -191,7 +188,7 @@ def proposal_fault(propose: Propose) -> str | None:
 
 def _terms_fault(request: JobRequest) -> str | None:
     terms = request.terms
-    if not _JOB_ID.fullmatch(terms.job_id):
+    if not JOB_ID.fullmatch(terms.job_id):
         return "The job id is not 1 to 64 letters, digits, dashes or underscores."
     if not 0 < terms.max_tokens <= MAX_JOB_TOKENS:
         return "The number of tokens asked for is out of bounds."

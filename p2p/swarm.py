@@ -18,6 +18,7 @@ import trio
 
 from core.job import PeerId
 from core.offer import Offer
+from core.trouble import first_of
 from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.identity import Identity
 from p2p.libp2p_adapter.peer_host import PeerHost
@@ -91,7 +92,7 @@ class Swarm:
             try:
                 await self._run_host(task_status)
             except* PortInUse as group:
-                raise _first(group) from None
+                raise first_of(group) from None
             except* Exception as group:
                 if self._listen[1] == 0:
                     raise SwarmError("The swarm could not start on this computer.") from group
@@ -293,11 +294,6 @@ def _version(signed: SignedOffer) -> tuple[str, int]:
 
 def _port(addresses: tuple[str, ...]) -> int:
     return int(addresses[0].split("/")[4])
-
-
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _names(group: BaseExceptionGroup[Any]) -> str:

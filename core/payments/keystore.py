@@ -5,7 +5,6 @@ Only reads and writes files, all of them 0600 and written whole or not at all. N
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 
 from core.payments.voucher import address_of
+from core.private_file import write_private
 
 STRONG_SCRYPT_N = 1 << 18
 CHEAP_SCRYPT_N = 1 << 12
@@ -63,30 +63,6 @@ def load_owner(folder: Path, owner: str | None) -> str:
     write_private(folder / OWNER_KEY, b"0x" + key.hex().encode())
     write_private(path, address_of(key).encode())
     return address_of(key)
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all, readable by this user alone, and durable when this returns."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder durable, where the system can (Windows can't open a folder)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _new_key() -> bytes:

@@ -15,7 +15,7 @@ from threading import Lock
 
 import msgspec
 
-from core.payments.keystore import STRONG_SCRYPT_N, load_hot_key, load_owner, write_private
+from core.payments.keystore import STRONG_SCRYPT_N, load_hot_key, load_owner
 from core.payments.voucher import (
     EscrowDomain,
     Party,
@@ -26,6 +26,7 @@ from core.payments.voucher import (
     sign_digest,
     sign_voucher,
 )
+from core.private_file import write_private
 
 SIGNED = "signed.jsonl"
 MOST_LINES = 4096  # superseded lines that the journal may hold before it is written anew

@@ -15,6 +15,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from core.job import PeerId
+from core.trouble import first_of
 from p2p.byte_stream import ByteStream
 from p2p.libp2p_adapter.dht import Dht
 from p2p.libp2p_adapter.interfaces import listen_addresses
@@ -68,7 +69,7 @@ class PeerHost:
                     raise SwarmError("No address of this machine can be listened on.")
                 await self._stay(task_status)
         except* PortInUse as group:
-            raise _first(group) from None
+            raise first_of(group) from None
         finally:
             self._host.get_network().close_sockets()
 
@@ -158,10 +159,3 @@ def _is_usable(address: str) -> bool:
     except Exception:  # noqa: BLE001  addresses come from strangers, and multiaddr raises many kinds
         return False
     return names in (["ip4", "tcp"], ["ip4", "tcp", "p2p"], ["ip6", "tcp"], ["ip6", "tcp", "p2p"])
-
-
-def _first(group: BaseExceptionGroup[PortInUse]) -> PortInUse:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, PortInUse) else PortInUse(0)

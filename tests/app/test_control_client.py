@@ -13,11 +13,12 @@ import trio
 
 from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.control_server import ControlServer, open_listener
-from app.lockfile import EngineLock, control_address, write_secret
+from app.lockfile import EngineLock, control_address
 from core import events as e
 from core.commands import Command, Done, JoinNetwork, PauseWork, Refused, Reply
 from core.home import Home
 from core.journal import Journal
+from core.private_file import write_private
 from core.store import Store
 
 Result = TypeVar("Result")
@@ -36,7 +37,7 @@ async def in_thread(work: Callable[[], Result]) -> Result:
 async def engine(home: Home, token: str = "secret") -> AsyncIterator[Journal]:
     with EngineLock(home) as lock:
         listener, address = await open_listener(control_address(home))
-        write_secret(home.control_token, "secret")
+        write_private(home.control_token, b"secret")
         lock.publish(address)
         journal = Journal(Store(home.database))
         async with trio.open_nursery() as nursery:

@@ -13,12 +13,13 @@ import trio.testing
 from app import control_protocol as link
 from app.control_client import ControlClient, EngineNotRunning
 from app.control_server import MAX_COMMANDS, ControlServer, Executor, open_listener
-from app.lockfile import EngineLock, HomeLocked, control_address, engine_address, write_secret
+from app.lockfile import EngineLock, HomeLocked, control_address, engine_address
 from core import commands as c
 from core import events as e
 from core.framing import FrameDecoder, encode_frame
 from core.home import Home
 from core.journal import Journal
+from core.private_file import write_private
 from core.store import Store
 
 TOKEN = "secret"
@@ -31,7 +32,7 @@ async def execute(command: c.Command) -> c.Reply:
 @asynccontextmanager
 async def engine(home: Home) -> AsyncIterator[Journal]:
     with EngineLock(home) as lock:
-        write_secret(home.control_token, TOKEN)
+        write_private(home.control_token, TOKEN.encode())
         store = Store(home.database)
         journal = Journal(store)
         listener, address = await open_listener(control_address(home))

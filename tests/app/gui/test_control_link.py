@@ -19,12 +19,13 @@ from app.control_server import ControlServer, open_listener  # noqa: E402
 from app.gui.control_link import ControlLink  # noqa: E402
 from app.gui.engine_process import EngineProcess, engine_command  # noqa: E402
 from app.gui.views import Link, LinkPhase  # noqa: E402
-from app.lockfile import EngineLock, control_address, write_secret  # noqa: E402
+from app.lockfile import EngineLock, control_address  # noqa: E402
 from core import events as e  # noqa: E402
 from core.commands import Command, Done, JoinNetwork, Refused, Reply  # noqa: E402
 from core.home import Home  # noqa: E402
 from core.journal import Journal  # noqa: E402
 from core.node_state import NodeState  # noqa: E402
+from core.private_file import write_private  # noqa: E402
 from core.store import Store  # noqa: E402
 
 WAIT_MS = 5_000
@@ -58,7 +59,7 @@ class Engine:
         self._token = trio.lowlevel.current_trio_token()
         with EngineLock(self._home) as lock:
             listener, address = await open_listener(control_address(self._home))
-            write_secret(self._home.control_token, "secret")
+            write_private(self._home.control_token, b"secret")
             self._journal = Journal(Store(self._home.database))
             lock.publish(address)
             async with trio.open_nursery() as nursery:
