@@ -59,8 +59,14 @@ class FinishReason(StrEnum):
     LENGTH = "length"
 
 
-class Sampling(msgspec.Struct, frozen=True):
-    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 switch those filters off."""
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 switch those filters off.
+
+    The penalties are llama.cpp's, over the last penalty_tokens tokens (1 and 0 switch them off). logit_bias adds to the
+    logits of token ids; OpenAI's range is -100 to 100. json_schema is a JSON Schema and grammar a GBNF text that the
+    answer must obey: one of them at most. top_logprobs: how many alternatives to report beside each token (None: no
+    logprobs at all). ignore_eos goes on after the model's own end, up to max_tokens.
+    """
 
     max_tokens: int = 128
     temperature: float = 0.0
@@ -69,6 +75,26 @@ class Sampling(msgspec.Struct, frozen=True):
     min_p: float = 0.05
     seed: int = 0
     stop: tuple[str, ...] = ()
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    penalty_tokens: int = 64
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    json_schema: str = ""
+    grammar: str = ""
+    top_logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """One drawn token's natural log probability, before any filter, and those of the most likely tokens in its place.
+
+    piece is the token's bytes, which may be part of a character.
+    """
+
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -109,12 +135,18 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """What one job measured in the worker, in seconds; the speeds are the meta-model's training rows."""
+    """What one job measured in the worker, in seconds; the speeds are the meta-model's training rows.
+
+    cached_tokens of the prompt came from the prefix cache; of drafted_tokens guessed ahead, accepted_tokens were right.
+    """
 
     prefill_s: float = 0.0
     decode_s: float = 0.0
     ttft_s: float = 0.0
     batch: float = 1.0
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Price(msgspec.Struct, frozen=True):

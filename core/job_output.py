@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from core.job import JobState, Usage
+from core.job import JobState, TokenLogprob, Usage
 
 
 class OutputChunk(msgspec.Struct, frozen=True):
@@ -15,6 +15,7 @@ class OutputChunk(msgspec.Struct, frozen=True):
 
     text: str
     completion_tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class OutputDue(msgspec.Struct, frozen=True):

@@ -11,7 +11,11 @@ import msgspec
 class Plan(msgspec.Struct, frozen=True):
     """How to serve: gpu_layers -1 is never used, the count is always explicit; slots are parallel sequences.
 
-    slot_context_tokens is the context of each slot; prefill_chunk is the most prompt tokens taken into one step.
+    slot_context_tokens is the context of each slot; prefill_chunk is the most prompt tokens taken into one step (0: no
+    chunking, a whole prompt at once). continuous_batching off: a new batch starts when the one before has ended.
+    prefix_cache keeps the KV of prompts for later ones that begin alike. draft_tokens is how many tokens prompt lookup
+    guesses ahead (0: none). more_devices: further GPUs that the layers are split over, by layer_split (empty: by
+    memory).
     """
 
     model: str
@@ -27,6 +31,10 @@ class Plan(msgspec.Struct, frozen=True):
     unified_kv: bool = False
     prefix_cache: bool = False
     device_id: str = ""
+    continuous_batching: bool = True
+    draft_tokens: int = 0
+    more_devices: tuple[str, ...] = ()
+    layer_split: tuple[float, ...] = ()
 
 
 class Estimate(msgspec.Struct, frozen=True):

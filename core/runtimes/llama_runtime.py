@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core.job import ChatMessage, FinishReason, JobId, Sampling, Timing, Usage
+from core.job import FinishReason, JobId, Sampling, Timing, Usage
 from core.plan import Plan
 from core.runtimes.batch import Batch, Rows, Sequence
 from core.runtimes.llama_context import LlamaContext
@@ -25,10 +25,14 @@ from core.worker.messages import (
     Chunk,
     Chunks,
     Completed,
+    Count,
+    Embed,
+    Embedded,
     FaultKind,
     Generate,
     JobFault,
     Loaded,
+    ServingStats,
     Started,
     WorkerReport,
 )
@@ -97,12 +101,12 @@ class LlamaRuntime:
             self._log.close()
         self._context = self._model = self._log = None
 
-    def count(self, messages: tuple[ChatMessage, ...]) -> int:
-        """Prompt tokens of these messages. Raises RuntimeFault."""
-        refusal = prompt_refusal(messages, self._slot_context)
+    def count(self, asked: Count) -> int:
+        """Prompt tokens of these messages, or of this text. Raises RuntimeFault."""
+        refusal = prompt_refusal(asked.messages, self._slot_context)
         if refusal:
             raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
-        return len(self._loaded_model().prompt(messages))
+        return len(self._loaded_model().prompt(asked.messages))
 
     def add(self, job: Generate) -> None:
         """Take a job. Raises RuntimeFault (BAD_REQUEST) when it can never run here."""
@@ -140,6 +144,22 @@ class LlamaRuntime:
     def can_step(self) -> bool:
         """True while a step would do something."""
         return self._batch.can_step
+
+    def preempt(self, job_id: JobId) -> list[WorkerReport]:
+        """Not there yet: the job keeps its slot."""
+        return []
+
+    def resume(self, job_id: JobId) -> None:
+        """Nothing to resume yet."""
+
+    def embed(self, asked: Embed) -> Embedded:
+        """Not there yet. Raises RuntimeFault."""
+        raise RuntimeFault(FaultKind.BAD_REQUEST, "This runtime makes no embeddings.")
+
+    @property
+    def stats(self) -> ServingStats:
+        """Nothing is counted yet."""
+        return ServingStats()
 
     def step(self) -> list[WorkerReport]:
         """Run one batch and draw from it."""

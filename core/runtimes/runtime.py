@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from core.job import ChatMessage, JobId
+from core.job import JobId
 from core.plan import Plan
-from core.worker.messages import FaultKind, Generate, Loaded, WorkerReport
+from core.worker.messages import Count, Embed, Embedded, FaultKind, Generate, Loaded, ServingStats, WorkerReport
 
 
 class RuntimeFault(Exception):
@@ -36,8 +36,11 @@ class Runtime(Protocol):
     def load(self, plan: Plan, path: str) -> Loaded:
         """Load the model by this plan. Raises RuntimeFault."""
 
-    def count(self, messages: tuple[ChatMessage, ...]) -> int:
-        """Prompt tokens of these messages. Raises RuntimeFault."""
+    def count(self, asked: Count) -> int:
+        """Prompt tokens of these messages, or of this text. Raises RuntimeFault."""
+
+    def embed(self, asked: Embed) -> Embedded:
+        """One unit vector for each text, the mean over its tokens or as the model pools. Raises RuntimeFault."""
 
     def add(self, job: Generate) -> None:
         """Take a job; it starts at the first step that has a free slot. Raises RuntimeFault (BAD_REQUEST)."""
@@ -47,6 +50,12 @@ class Runtime(Protocol):
 
     def cancel(self, job_id: JobId) -> list[WorkerReport]:
         """End a job now; its JobFault(CANCELLED), or nothing when it had already ended."""
+
+    def preempt(self, job_id: JobId) -> list[WorkerReport]:
+        """Take a job's slot away until resume; its Preempted, or nothing when it had already ended or has no slot."""
+
+    def resume(self, job_id: JobId) -> None:
+        """Seat a preempted job again, before those who never had a slot; an unknown job is ignored."""
 
     def step(self) -> list[WorkerReport]:
         """Run one batch: at most prefill_chunk prompt tokens and one token of every sequence that may go on."""
@@ -58,6 +67,10 @@ class Runtime(Protocol):
     @property
     def can_step(self) -> bool:
         """True while a step would do something."""
+
+    @property
+    def stats(self) -> ServingStats:
+        """Sums since the model was loaded."""
 
     def unload(self) -> None:
         """Free the model; the runtime can load again."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from core.device import Benchmark, Device
-from core.job import ChatMessage, FinishReason, JobId, Sampling, Timing, Usage
+from core.job import ChatMessage, FinishReason, JobId, Sampling, Timing, TokenLogprob, Usage
 from core.model_card import ModelCard
 from core.plan import Plan
 
@@ -40,12 +40,18 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Start one job; answered by Started, Chunks and one Completed or JobFault. allowance is how many completion tokens
-    are paid for so far: the worker stops before it and waits for Allow (no allowance: None)."""
+    are paid for so far: the worker stops before it and waits for Allow (no allowance: None).
+
+    text is a completion's prompt as it stands, used when there are no messages. Cached prefixes are shared only between
+    jobs of the same cache_scope, so that nobody learns another's prompt from how fast his own is read.
+    """
 
     job_id: JobId
     messages: tuple[ChatMessage, ...]
     sampling: Sampling
     allowance: int | None = None
+    text: str = ""
+    cache_scope: str = ""
 
 
 class Allow(msgspec.Struct, frozen=True, tag="allow"):
@@ -61,11 +67,32 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     job_id: JobId
 
 
+class Preempt(msgspec.Struct, frozen=True, tag="preempt"):
+    """Take a job's slot away; what it has computed is kept, or read again later, whichever is cheaper. Answered by
+    Preempted, or by nothing when the job has just ended."""
+
+    job_id: JobId
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """Let a preempted job go on as soon as a slot is free, before those who never had one."""
+
+    job_id: JobId
+
+
 class Count(msgspec.Struct, frozen=True, tag="count"):
-    """How many prompt tokens these messages make with the loaded model's template; answered by Counted."""
+    """How many prompt tokens these messages (or this text) make with the loaded model; answered by Counted."""
 
     job_id: JobId
     messages: tuple[ChatMessage, ...]
+    text: str = ""
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """One vector for each text; answered by Embedded or JobFault."""
+
+    job_id: JobId
+    texts: tuple[str, ...]
 
 
 class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
@@ -98,7 +125,8 @@ class RunBenchmark(msgspec.Struct, frozen=True, tag="run_benchmark"):
     quick: bool = False
 
 
-WorkerCommand = Load | Generate | Allow | Cancel | Count | Inspect | Quantize | ListDevices | RunBenchmark
+ServingCommand = Load | Generate | Allow | Cancel | Preempt | Resume | Count | Embed
+WorkerCommand = ServingCommand | Inspect | Quantize | ListDevices | RunBenchmark
 
 
 # worker to engine
@@ -126,6 +154,7 @@ class Chunk(msgspec.Struct, frozen=True):
     job_id: JobId
     text: str
     completion_tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Chunks(msgspec.Struct, frozen=True, tag="chunks"):
@@ -162,6 +191,21 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     prompt_tokens: int
 
 
+class Preempted(msgspec.Struct, frozen=True, tag="preempted"):
+    """The job has no slot any more and waits for Resume; usage is what it has had so far."""
+
+    job_id: JobId
+    usage: Usage
+
+
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """The answer to Embed: float32 vectors of length 1, in the order of the texts."""
+
+    job_id: JobId
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+
+
 class Inspected(msgspec.Struct, frozen=True, tag="inspected"):
     """What the file says it is; source_sha256 and variants are left empty for the store to fill."""
 
@@ -194,10 +238,24 @@ class BenchmarkDone(msgspec.Struct, frozen=True, tag="benchmark_done"):
     benchmark: Benchmark
 
 
+class ServingStats(msgspec.Struct, frozen=True):
+    """Sums since the model was loaded. step_s is the time of all steps, decode_s that in the library's own decode."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    step_s: float = 0.0
+    decode_s: float = 0.0
+
+
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """The worker is alive; sent at least every second while it has work, so that a hang can be told from slowness."""
 
     steps: int
+    stats: ServingStats = ServingStats()
 
 
 class Fault(msgspec.Struct, frozen=True, tag="fault"):
@@ -215,6 +273,8 @@ WorkerReport = (
     | Completed
     | JobFault
     | Counted
+    | Preempted
+    | Embedded
     | Inspected
     | Quantized
     | Devices

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.job import JobId
+from core.job import JobId, TokenLogprob
 from core.worker.messages import Chunk, Chunks, WorkerReport
 
 HOLD_S = 0.02
@@ -20,6 +20,7 @@ class Outbox:
     def __init__(self) -> None:
         self._held: dict[JobId, Chunk] = {}
         self._texts: dict[JobId, list[str]] = {}
+        self._logprobs: dict[JobId, tuple[TokenLogprob, ...]] = {}
         self._held_since = 0.0
         self._begun: set[JobId] = set()
 
@@ -42,10 +43,12 @@ class Outbox:
         if not self._held:
             return []
         chunks = tuple(
-            Chunk(job_id, "".join(self._texts[job_id]), last.completion_tokens) for job_id, last in self._held.items()
+            Chunk(job_id, "".join(self._texts[job_id]), last.completion_tokens, self._logprobs.get(job_id, ()))
+            for job_id, last in self._held.items()
         )
         self._held.clear()
         self._texts.clear()
+        self._logprobs.clear()
         return [Chunks(chunks)]
 
     def forget(self, job_id: JobId) -> None:
@@ -56,6 +59,8 @@ class Outbox:
         """True when this is a job's first text."""
         self._held[chunk.job_id] = chunk
         self._texts.setdefault(chunk.job_id, []).append(chunk.text)
+        if chunk.logprobs:
+            self._logprobs[chunk.job_id] = self._logprobs.get(chunk.job_id, ()) + chunk.logprobs
         is_first = chunk.job_id not in self._begun
         self._begun.add(chunk.job_id)
         return is_first

@@ -126,7 +126,7 @@ class WorkerProcess:
         match command:
             case w.Generate():
                 self._jobs.add(command.job_id)
-            case w.Allow() | w.Cancel():
+            case w.Allow() | w.Cancel() | w.Preempt() | w.Resume():
                 return
             case _:
                 self._owed += 1
@@ -139,7 +139,7 @@ class WorkerProcess:
                 self._owed = max(0, self._owed - 1)
             case w.Completed() | w.JobFault():
                 self._jobs.discard(report.job_id)
-            case w.Started() | w.Chunks() | w.Progress() | w.Heartbeat():
+            case w.Started() | w.Chunks() | w.Preempted() | w.Progress() | w.Heartbeat():
                 pass
             case _:
                 self._owed = max(0, self._owed - 1)

@@ -15,12 +15,15 @@ from core.worker.messages import (
     Completed,
     Count,
     Counted,
+    Embed,
     FaultKind,
     Generate,
     Heartbeat,
     JobFault,
     Load,
+    Preempt,
     Progress,
+    Resume,
     WorkerCommand,
     WorkerReport,
 )
@@ -66,7 +69,7 @@ class Server:
         if not runtime.can_step:
             reports += self._outbox.flush()
         if not reports and now - self._told_at >= HEARTBEAT_S:
-            reports = [Heartbeat(self._steps)]
+            reports = [Heartbeat(self._steps, runtime.stats)]
         self._tell(reports, now)
 
     def _tell(self, reports: list[WorkerReport], now: float) -> None:
@@ -88,12 +91,23 @@ class Server:
             case Allow():
                 if self._runtime is not None:
                     self._runtime.allow(command.job_id, command.allowance)
-            case Cancel():
+            case Embed():
+                self._for_job(command, lambda runtime: self._wire.send(runtime.embed(command)))
+            case Resume():
                 if self._runtime is not None:
-                    now = time.monotonic()
-                    self._tell(self._outbox.put(self._runtime.cancel(command.job_id), now), now)
+                    self._runtime.resume(command.job_id)
+            case Cancel() | Preempt():
+                self._interrupt(command)
             case _:
                 self._run_task(command)
+
+    def _interrupt(self, command: Cancel | Preempt) -> None:
+        """End or put aside a job, after everything that it has said."""
+        if self._runtime is None:
+            return
+        act = self._runtime.cancel if isinstance(command, Cancel) else self._runtime.preempt
+        now = time.monotonic()
+        self._tell(self._outbox.put(act(command.job_id), now), now)
 
     def _load(self, command: Load) -> None:
         self._runtime = self._runtime or open_runtime(command.plan.runtime, self._tell_load)
@@ -105,7 +119,7 @@ class Server:
             self._told_at = now
             self._wire.send(Progress(fraction, "Loading the model"))
 
-    def _for_job(self, command: Generate | Count, act: Callable[[Runtime], None]) -> None:
+    def _for_job(self, command: Generate | Count | Embed, act: Callable[[Runtime], None]) -> None:
         try:
             if self._runtime is None:
                 raise RuntimeFault(FaultKind.BAD_REQUEST, "No model is loaded.")
@@ -114,4 +128,4 @@ class Server:
             self._wire.send(JobFault(command.job_id, fault.kind, fault.message))
 
     def _count(self, runtime: Runtime, command: Count) -> None:
-        self._wire.send(Counted(command.job_id, runtime.count(command.messages)))
+        self._wire.send(Counted(command.job_id, runtime.count(command)))

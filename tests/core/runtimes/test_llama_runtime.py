@@ -12,7 +12,7 @@ from core.job import ChatMessage, FinishReason, JobId, Sampling
 from core.plan import Plan
 from core.runtimes.llama_runtime import LlamaRuntime
 from core.runtimes.runtime import RuntimeFault, open_runtime
-from core.worker.messages import Chunks, Completed, FaultKind, Generate, JobFault, Started, WorkerReport
+from core.worker.messages import Chunks, Completed, Count, FaultKind, Generate, JobFault, Started, WorkerReport
 from tests.models import write_tiny_gguf
 
 PLAN = Plan(
@@ -120,7 +120,7 @@ def test_cancel_ends_a_job_before_the_next_step_and_spares_its_neighbours(runtim
 
 def test_a_full_context_ends_a_job_by_length(runtime: LlamaRuntime) -> None:
     messages = (ChatMessage("user", "x" * 120),)
-    room = PLAN.slot_context_tokens - runtime.count(messages)
+    room = PLAN.slot_context_tokens - runtime.count(Count(JobId("c"), messages))
     ends = set()
     for seed in range(12):
         sampling = Sampling(max_tokens=10_000, temperature=1.5, min_p=0, top_p=1, top_k=0, seed=seed)
