@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from secrets import token_bytes
 
 import msgspec
 import trio
@@ -70,6 +71,7 @@ class JobDesk:
         self._payment_lock = trio.Lock()
         self._wake = trio.Event()
         self._credited = trio.Event()
+        self._salt = token_bytes(16)
         self.tokens_made = 0
 
     @property
@@ -284,8 +286,7 @@ class JobDesk:
         while self._server.is_ready and (live := self._next()) is not None:
             live.is_running = True
             live.moved_at = self._ports.clock()
-            allowed = live.allowance(self._terms.settings.window_tokens)
-            await self._server.send(w.Generate(live.job_id, live.request.messages, live.request.sampling, allowed))
+            await self._server.send(live.generate(self._terms.settings.window_tokens, salt=self._salt))
             self._journal.announce(e.JobStarted(live.moved_at, live.job_id))
         now = self._ports.clock()
         places = tuple((place.job_id, place.why) for place in self._server.scheduler.waiting(now))
@@ -312,7 +313,7 @@ class JobDesk:
             return
         now = self._ports.clock()
         self.tokens_made += chunk.completion_tokens - live.usage.completion_tokens
-        is_heard = live.deliver(chunk.text, chunk.completion_tokens, now=now)
+        is_heard = live.deliver(chunk, now=now)
         half_window = self._terms.settings.window_tokens // 2
         reached = live.usage.completion_tokens
         asked = live.allowance(0)

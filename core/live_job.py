@@ -5,6 +5,8 @@ The words are in memory only, and are dropped when the job ends. Never decides a
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import msgspec
 import trio
 
@@ -12,6 +14,7 @@ from core.job import JobId, JobRequest, PeerId, Price, Timing, Usage, charge
 from core.job_output import JobOutput, OutputChunk, OutputDue, OutputEnded
 from core.payments.credit import allowance
 from core.payments.voucher import Party
+from core.worker import messages as w
 
 OUTPUT_BACKLOG = 4_096
 
@@ -77,12 +80,18 @@ class LiveJob:
         """How many completion tokens the worker may make for what is paid."""
         return allowance(self.price, self.usage.prompt_tokens, paid=self.paid, window_tokens=window_tokens)
 
-    def deliver(self, text: str, completion_tokens: int, *, now: float) -> bool:
+    def generate(self, window_tokens: int, *, salt: bytes) -> w.Generate:
+        """What the worker is told. Prefixes are cached for each payer apart; salt keeps from the worker who that is."""
+        scope = blake2b(self.payer_id.encode(), digest_size=8, key=salt).hexdigest()
+        request, allowed = self.request, self.allowance(window_tokens)
+        return w.Generate(self.job_id, request.messages, request.sampling, allowed, cache_scope=scope)
+
+    def deliver(self, chunk: w.Chunk, *, now: float) -> bool:
         """Hand text on; False when the requester does not take it, and the job must stop."""
-        self.usage = Usage(self.usage.prompt_tokens, completion_tokens)
+        self.usage = Usage(self.usage.prompt_tokens, chunk.completion_tokens)
         self.first_token_at = self.first_token_at or now
         self.moved_at = now
-        return self._offer(OutputChunk(text, completion_tokens))
+        return self._offer(OutputChunk(chunk.text, chunk.completion_tokens, chunk.logprobs))
 
     def ask(self, amount: int) -> bool:
         """Tell the requester what is due; False when it does not listen."""
