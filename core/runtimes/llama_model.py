@@ -26,15 +26,25 @@ _PREFIXES = re.compile(r"^(\w+: )*(error loading model( \w+)?: )?")
 
 
 class LlamaModel:
-    """One open file. plan None reads everything but the weights. Raises RuntimeFault; close frees it."""
+    """One open file. plan None reads everything but the weights; is_simulated lays them out by the plan and allocates
+    nothing. Raises RuntimeFault; close frees it."""
 
     def __init__(
-        self, path: str, *, log: LlamaLog, plan: Plan | None = None, on_progress: Callable[[float], None] | None = None
+        self,
+        path: str,
+        *,
+        log: LlamaLog,
+        plan: Plan | None = None,
+        on_progress: Callable[[float], None] | None = None,
+        is_simulated: bool = False,
     ) -> None:
         C.llama_backend_init()
         self._devices = _device_list(plan)
+        self._split = _split_of(plan)
         self._progress = _progress_callback(on_progress)
         params = self._params(plan)
+        if is_simulated or plan is None:
+            params.no_alloc, params.load_mode = True, C.LLAMA_LOAD_MODE_NONE
         self.handle = C.llama_model_load_from_file(path.encode(), params)
         if not self.handle:
             raise _load_fault(log)
@@ -102,11 +112,12 @@ class LlamaModel:
         params.n_gpu_layers = 0
         params.progress_callback = self._progress
         if plan is None:
-            params.no_alloc = True
-            params.load_mode = C.LLAMA_LOAD_MODE_NONE
             return params
         params.n_gpu_layers = min(plan.gpu_layers, ALL_LAYERS)
-        params.split_mode = C.LLAMA_SPLIT_MODE_NONE if plan.device_id else C.LLAMA_SPLIT_MODE_LAYER
+        is_alone = bool(plan.device_id) and not plan.more_devices
+        params.split_mode = C.LLAMA_SPLIT_MODE_NONE if is_alone else C.LLAMA_SPLIT_MODE_LAYER
+        if self._split is not None:
+            params.tensor_split = ctypes.cast(self._split, ctypes.POINTER(ctypes.c_float))
         return params
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
@@ -153,15 +164,27 @@ class LlamaModel:
 
 
 def _device_list(plan: Plan | None) -> ctypes.Array[ctypes.c_void_p]:
-    """NULL-terminated: the plan's GPU, or none at all. Without a list llama.cpp would take every GPU for itself."""
+    """NULL-terminated: the plan's GPUs, or none at all. Without a list llama.cpp would take every GPU for itself."""
     if plan is None or plan.gpu_layers <= 0:
         return (ctypes.c_void_p * 1)(None)
     by_name = libggml.ggml_backend_dev_by_name
     by_name.argtypes, by_name.restype = [ctypes.c_char_p], ctypes.c_void_p
-    device = by_name(plan.device_id.encode())
-    if not device:
-        raise RuntimeFault(FaultKind.BAD_REQUEST, f"There is no device {plan.device_id} on this machine.")
-    return (ctypes.c_void_p * 2)(device, None)
+    names = (plan.device_id, *plan.more_devices)
+    devices = [by_name(name.encode()) for name in names]
+    if None in devices:
+        missing = names[devices.index(None)]
+        raise RuntimeFault(FaultKind.BAD_REQUEST, f"There is no device {missing} on this machine.")
+    return (ctypes.c_void_p * (len(devices) + 1))(*devices, None)
+
+
+def _split_of(plan: Plan | None) -> ctypes.Array[ctypes.c_float] | None:
+    """Each device's share of the layers, as many floats as llama.cpp reads; None leaves it to the free memory."""
+    if plan is None or not plan.layer_split:
+        return None
+    room = int(C.llama_max_devices())
+    if len(plan.layer_split) != 1 + len(plan.more_devices) or len(plan.layer_split) > room:
+        raise RuntimeFault(FaultKind.BAD_REQUEST, "This plan's split does not fit its devices.")
+    return (ctypes.c_float * room)(*plan.layer_split)
 
 
 def _progress_callback(on_progress: Callable[[float], None] | None) -> C.llama_progress_callback:
