@@ -1,4 +1,4 @@
-"""A GGUF model opened by llama.cpp: its facts, its words as tokens and back, its chat template.
+"""A GGUF model opened by llama.cpp: its facts, its words, its chat template, and a request as its prompt.
 
 The file may be hostile: open it first in a child that may die of it. Never decodes: llama_context does.
 """
@@ -10,16 +10,20 @@ import re
 from collections.abc import Callable, Sequence
 
 import llama_cpp.llama_cpp as C  # noqa: N812
+import numpy as np
+import numpy.typing as npt
 from llama_cpp._ggml import libggml
 
 from core.job import ChatMessage
 from core.plan import Plan
 from core.runtimes.chat_template import ChatTemplate, TemplateBroken, TemplateRefused
+from core.runtimes.grammar import GrammarWords
 from core.runtimes.llama_log import LlamaLog
+from core.runtimes.llama_vocabulary import LlamaVocabulary
 from core.runtimes.runtime import OutOfMemory, RuntimeFault
-from core.worker.messages import FaultKind
+from core.runtimes.turn_marks import TurnMarks
+from core.worker.messages import Count, FaultKind, Generate
 
-MAX_PIECE_BYTES = 4096
 MAX_META_BYTES = 1 << 20
 ALL_LAYERS = 1 << 20
 _PREFIXES = re.compile(r"^(\w+: )*(error loading model( \w+)?: )?")
@@ -48,11 +52,9 @@ class LlamaModel:
         self.handle = C.llama_model_load_from_file(path.encode(), params)
         if not self.handle:
             raise _load_fault(log)
-        self._vocab = C.llama_model_get_vocab(self.handle)
-        self._pieces: dict[int, bytes | None] = {}
-        self._adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
-        self._bos = self._special(C.llama_vocab_bos(self._vocab))
+        self.words = LlamaVocabulary(self.handle)
         self._template = self._read_template()
+        self._marks: TurnMarks | None = None
 
     def close(self) -> None:
         """Free the weights."""
@@ -70,7 +72,22 @@ class LlamaModel:
     @property
     def vocabulary(self) -> int:
         """How many tokens there are."""
-        return int(C.llama_vocab_n_tokens(self._vocab))
+        return self.words.size
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """The tokens that end the model's turn."""
+        return self.words.ends
+
+    @property
+    def suppressed(self) -> tuple[int, ...]:
+        """The tokens that the model file says are never to be drawn."""
+        return self.words.suppressed
+
+    @property
+    def grammar_words(self) -> GrammarWords:
+        """The vocabulary as grammars read it."""
+        return self.words.grammar_words
 
     def meta(self, key: str) -> str:
         """One value of the header as text; empty when it is absent."""
@@ -85,26 +102,27 @@ class LlamaModel:
 
     def piece(self, token: int) -> bytes | None:
         """The bytes that a token stands for (a control token: none), or None when it ends the model's turn."""
-        if token not in self._pieces:
-            is_end = C.llama_vocab_is_eog(self._vocab, token)
-            self._pieces[token] = None if is_end else self._to_piece(token, is_special=False)
-        return self._pieces[token]
+        return self.words.piece(token)
 
-    def tokenize(self, text: str) -> list[int]:
-        """A rendered prompt as tokens; the model's own begin token is put first if it wants one."""
-        if self._adds_bos and self._bos and text.startswith(self._bos):
-            text = text[len(self._bos) :]
-        raw = text.encode("utf-8", "surrogatepass")
-        room = len(raw) + 8
-        tokens = (C.llama_token * room)()
-        count = C.llama_tokenize(self._vocab, raw, len(raw), tokens, room, True, True)
-        if count < 0:
-            raise RuntimeFault(FaultKind.BAD_REQUEST, "The prompt cannot be read by this model's tokenizer.")
-        return list(tokens[:count])
+    def prompt_of(self, asked: Generate | Count) -> list[int]:
+        """What is asked as prompt tokens: the conversation through the template, or the text as it stands. Raises
+        RuntimeFault (BAD_REQUEST) when the model's template refuses it."""
+        if not asked.messages:
+            return self.words.tokenize(asked.text)
+        messages, cut = self._turn_marks().cut(asked.messages)
+        text = self._render(messages)
+        if cut is None:
+            return self.words.tokenize(text)
+        first, *others = text.split(cut)
+        return self.words.tokenize(first) + [t for part in others for t in self.words.tokenize(part, is_start=False)]
 
-    def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """A conversation as prompt tokens. Raises RuntimeFault (BAD_REQUEST) when the model's template refuses it."""
-        return self.tokenize(self._render(messages))
+    def _turn_marks(self) -> TurnMarks:
+        """Control tokens, and those of the added ones that the template itself writes: the others are words."""
+        if self._marks is None:
+            source = (C.llama_model_chat_template(self.handle, None) or b"").decode("utf-8", "replace")
+            written = [t for t in self.words.added_texts if t.startswith(("<", "[")) and t in source]
+            self._marks = TurnMarks([*self.words.control_texts, *written])
+        return self._marks
 
     def _params(self, plan: Plan | None) -> C.llama_model_params:
         params = C.llama_model_default_params()
@@ -148,19 +166,10 @@ class LlamaModel:
         source = C.llama_model_chat_template(self.handle, None)
         if not source:
             return None
-        eos = self._special(C.llama_vocab_eos(self._vocab))
         try:
-            return ChatTemplate(source.decode("utf-8", "replace"), bos=self._bos, eos=eos)
+            return ChatTemplate(source.decode("utf-8", "replace"), bos=self.words.bos, eos=self.words.eos)
         except TemplateBroken:
             return None
-
-    def _special(self, token: int) -> str:
-        return self._to_piece(token, is_special=True).decode("utf-8", "replace") if token >= 0 else ""
-
-    def _to_piece(self, token: int, *, is_special: bool) -> bytes:
-        buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
-        length = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, is_special)
-        return buffer.raw[: max(0, length)]
 
 
 def _device_list(plan: Plan | None) -> ctypes.Array[ctypes.c_void_p]:

@@ -43,8 +43,8 @@ MAX_WAITING = 256
 class _Voice:
     """What one sequence has besides its tokens: its sampler, its text, its clock."""
 
-    def __init__(self, sampling: Sampling, now: float) -> None:
-        self.sampler: SamplerChain | None = open_sampler(sampling)
+    def __init__(self, sampling: Sampling, model: LlamaModel, *, now: float) -> None:
+        self.sampler: SamplerChain | None = open_sampler(sampling, model)
         self.text = TextStream(sampling.stop)
         self.added_at = now
         self.started_at = now
@@ -85,7 +85,8 @@ class LlamaRuntime:
         self._slot_context = plan.slot_context_tokens
         self._closes_gaps = not plan.unified_kv
         load_s = time.perf_counter() - began
-        return Loaded(load_s, log.buffer_bytes, plan.slot_context_tokens, self._model.description)
+        context = plan.slot_context_tokens
+        return Loaded(load_s, log.buffer_bytes, context, self._model.description, log.bytes_by_device)
 
     def unload(self) -> None:
         """Free the model; the runtime can load again."""
@@ -103,23 +104,23 @@ class LlamaRuntime:
 
     def count(self, asked: Count) -> int:
         """Prompt tokens of these messages, or of this text. Raises RuntimeFault."""
-        refusal = prompt_refusal(asked.messages, self._slot_context)
+        refusal = prompt_refusal(asked, self._slot_context)
         if refusal:
             raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
-        return len(self._loaded_model().prompt(asked.messages))
+        return len(self._loaded_model().prompt_of(asked))
 
     def add(self, job: Generate) -> None:
         """Take a job. Raises RuntimeFault (BAD_REQUEST) when it can never run here."""
         refusal = self._refusal(job)
         if refusal:
             raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
-        prompt = self._loaded_model().prompt(job.messages)
+        prompt = self._loaded_model().prompt_of(job)
         room = self._slot_context - len(prompt)
         if room < 1 or not prompt:
             sentence = f"The prompt has {len(prompt)} tokens; this worker reads 1 to {self._slot_context - 1}."
             raise RuntimeFault(FaultKind.BAD_REQUEST, sentence)
         limit = min(max(1, job.sampling.max_tokens), room)
-        self._voices[job.job_id] = _Voice(job.sampling, time.perf_counter())
+        self._voices[job.job_id] = _Voice(job.sampling, self._loaded_model(), now=time.perf_counter())
         self._batch.add(Sequence(job.job_id, prompt, limit=limit, allowance=job.allowance))
 
     def allow(self, job_id: JobId, allowance: int) -> None:
@@ -184,7 +185,7 @@ class LlamaRuntime:
             return "This job is already here."
         if len(self._batch) >= MAX_WAITING:
             return "This worker has too many jobs waiting."
-        return sampling_refusal(job.sampling) or prompt_refusal(job.messages, self._slot_context)
+        return sampling_refusal(job.sampling) or prompt_refusal(job, self._slot_context)
 
     def _seat(self) -> list[WorkerReport]:
         seated = self._batch.seat()
