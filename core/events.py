@@ -9,6 +9,7 @@ import msgspec
 
 from core.device import Benchmark, Machine, Reading
 from core.job import JobId, JobState, JobTerms, Price, Timing, Usage
+from core.memory import FailedLoad, MeasuredLoad
 from core.model_card import ModelCard
 from core.plan import Choice
 
@@ -53,6 +54,20 @@ class PlanChosen(msgspec.Struct, frozen=True, tag="plan_chosen"):
 
     at: float
     choice: Choice
+
+
+class LoadMeasured(msgspec.Struct, frozen=True, tag="load_measured"):
+    """How much memory a plan takes on a device, counted before or at its load."""
+
+    at: float
+    load: MeasuredLoad
+
+
+class MemoryRanOut(msgspec.Struct, frozen=True, tag="memory_ran_out"):
+    """A plan did not load for want of memory; it is not tried again with no more free memory, restarts included."""
+
+    at: float
+    failure: FailedLoad
 
 
 class JoinRequested(msgspec.Struct, frozen=True, tag="join_requested"):
@@ -170,6 +185,8 @@ Fact = (
     | ModelAdded
     | ModelRemoved
     | PlanChosen
+    | LoadMeasured
+    | MemoryRanOut
     | JoinRequested
     | LeaveRequested
     | WorkPaused
@@ -282,6 +299,7 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag="worker_started"):
     quantization: str
     load_s: float
     memory_bytes: int
+    device_bytes: dict[str, int] = {}
 
 
 class WorkerDied(msgspec.Struct, frozen=True, tag="worker_died"):

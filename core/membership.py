@@ -134,6 +134,7 @@ class Membership:
         desk = JobDesk(journal, server, terms=self._parts.terms, ports=ports)
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run, desk.handle)
+            await self._parts.preparation.learn(prepared)
             self.desk = desk
             nursery.start_soon(desk.run)
             nursery.start_soon(desk.watch_stalls)

@@ -132,6 +132,11 @@ class ModelServer:
     def _announce(self, loaded: w.Loaded) -> None:
         self._journal.announce(
             e.WorkerStarted(
-                time.time(), self.plan.model, self.plan.quantization, loaded.load_s, loaded.memory_bytes
+                time.time(),
+                self.plan.model,
+                self.plan.quantization,
+                loaded.load_s,
+                loaded.memory_bytes,
+                loaded.device_bytes,
             )
         )

@@ -12,6 +12,7 @@ import msgspec
 from core import events as e
 from core.device import Benchmark, Machine, Reading
 from core.job import Job, JobId
+from core.memory import MemoryRecord
 from core.model_card import ModelCard
 from core.payments.ledger import Ledger
 from core.plan import Choice
@@ -73,6 +74,7 @@ class NodeState(msgspec.Struct, frozen=True):
     reading: Reading | None = None
     models: dict[str, ModelCard] = {}
     choice: Choice | None = None
+    memory: MemoryRecord = MemoryRecord()
     presence: Presence = Presence.IDLE
     is_join_wanted: bool = False
     joined_at: float | None = None

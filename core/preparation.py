@@ -15,14 +15,15 @@ import trio
 
 from core import events as e
 from core.benchmark import run_benchmark
-from core.device import Benchmark, Machine
+from core.device import Benchmark, Device, Machine
 from core.journal import Journal
+from core.memory import FailedLoad, MeasuredLoad, device_key, shape_of
 from core.metamodel.choice import NoPlan
-from core.metamodel.fit import FREE_SHARE, OutOfMemory
+from core.metamodel.fit import FREE_SHARE, Fit, need, overhead_bytes
 from core.metamodel.goal import Goal
 from core.model_card import ModelCard
 from core.model_store import ModelStore
-from core.plan import Choice
+from core.plan import Choice, Plan
 from core.probe import find_machine
 from core.settings import Settings
 
@@ -53,7 +54,6 @@ class Preparation:
         self._models = models
         self._prior = prior
         self._meta_model: MetaModel | None = None
-        self._has_failed = False
         self._looking = trio.Lock()
         self._looked_at = 0.0
         self._settings = settings
@@ -120,24 +120,47 @@ class Preparation:
         return Prepared(card, choice, self._models.path_of(card.model, quantization))
 
     async def forget(self, prepared: Prepared, *, free_bytes: int) -> None:
-        """This plan ran out of memory with so much free: the next choice is a smaller one."""
-        machine = await self.machine()
-        device = next((d for d in machine.devices if d.device_id == prepared.choice.plan.device_id), machine.devices[0])
-        meta_model = await trio.to_thread.run_sync(self._opened)
-        needed = meta_model.fit.needed_bytes(prepared.choice.plan, prepared.card, device=device)
-        meta_model.fit.remember(OutOfMemory(device.device_id, needed, free_bytes or device.free_bytes))
-        self._has_failed = True
+        """This plan ran out of memory with so much free: the next choice is a smaller one, restarts included."""
+        plan = prepared.choice.plan
+        now = time.time()
+        for device in devices_of(plan, await self.machine()):
+            needed = self._fit().needed_bytes(plan, prepared.card, device=device)
+            free = free_bytes if free_bytes and not plan.more_devices else device.free_bytes
+            await self._journal.record(e.MemoryRanOut(now, FailedLoad(device_key(device), needed, free)))
+
+    async def learn(self, prepared: Prepared) -> None:
+        """Keep what the worker that has just loaded this plan counted, for the next choice."""
+        worker = self._journal.state.worker
+        if worker is not None:
+            await self._keep_load(prepared, worker.device_bytes)
+
+    async def _keep_load(self, prepared: Prepared, counted: dict[str, int]) -> None:
+        """A count of this plan by device, unless the same is known already."""
+        plan = prepared.choice.plan
+        for device in devices_of(plan, await self.machine()):
+            took = counted.get(device.device_id, 0) + overhead_bytes(device)
+            known = self._fit().measured(plan, device)
+            if device.device_id in counted and (known is None or known.measured_bytes != took):
+                said = need(plan, prepared.card, device=device).device_bytes
+                load = MeasuredLoad(device_key(device), plan.model, shape_of(plan), said, took)
+                await self._journal.record(e.LoadMeasured(time.time(), load))
+
+    def _fit(self) -> Fit:
+        return Fit(self._journal.state.memory)
 
     async def _choice(self, card: ModelCard, machine: Machine, *, benchmark: Benchmark) -> Choice:
         """The choice that holds while nothing it rests on has changed; else a new one. Raises CannotServe."""
-        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {self._settings.quality}"
+        failed = sum(failure.needed_bytes for failure in self._journal.state.memory.failures)
+        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {self._settings.quality} {failed}"
         known = self._journal.state.choice
-        if known is not None and known.basis == basis and not self._has_failed and still_fits(known, machine):
+        if known is not None and known.basis == basis and still_fits(known, machine):
             return known
         goal = Goal(quality=self._settings.quality)
 
         def choose() -> Choice | NoPlan:
-            return self._opened().choose(card, machine, benchmark=benchmark, goal=goal)
+            meta_model = self._opened()
+            meta_model.fit = self._fit()
+            return meta_model.choose(card, machine, benchmark=benchmark, goal=goal)
 
         choice = await trio.to_thread.run_sync(choose)
         if isinstance(choice, NoPlan):
@@ -173,8 +196,12 @@ def is_usable(benchmark: Benchmark, machine: Machine) -> bool:
 
 
 def still_fits(choice: Choice, machine: Machine) -> bool:
-    """Whether the plan's device is there with enough free memory for it."""
-    return any(
-        device.device_id == choice.plan.device_id and choice.estimate.memory_bytes <= FREE_SHARE * device.free_bytes
-        for device in machine.devices
-    )
+    """Whether the plan's devices are there with enough free memory for it."""
+    devices = devices_of(choice.plan, machine)
+    free_bytes = sum(device.free_bytes for device in devices)
+    return len(devices) == 1 + len(choice.plan.more_devices) and choice.estimate.memory_bytes <= FREE_SHARE * free_bytes
+
+
+def devices_of(plan: Plan, machine: Machine) -> list[Device]:
+    """The plan's devices that are in this machine."""
+    return [d for d in machine.devices if d.device_id == plan.device_id or d.device_id in plan.more_devices]

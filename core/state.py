@@ -60,6 +60,10 @@ def apply(state: NodeState, event: e.Event) -> NodeState:
             return _replace(state, models={m: c for m, c in state.models.items() if m != event.model})
         case e.PlanChosen():
             return _replace(state, choice=event.choice)
+        case e.LoadMeasured():
+            return _replace(state, memory=state.memory.with_load(event.load))
+        case e.MemoryRanOut():
+            return _replace(state, memory=state.memory.with_failure(event.failure))
         case e.WorkPaused():
             return _replace(state, pause=Pause(event.reason, event.at, event.until))
         case e.WorkResumed():

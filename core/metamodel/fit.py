@@ -1,4 +1,4 @@
-"""Does a plan fit? Arithmetic on free memory, and a memory of what did not.
+"""Does a plan fit? Arithmetic on free memory, corrected by what loads took here, and a memory of what did not.
 
 Pure: bytes in, bytes out. Never asks the hardware, never guesses from names.
 The rule (weights + KV + about 0.3 GiB per GPU <= 98.5 % of free memory) was right on 99.6 % of 1,480 published cells.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from core.device import Device, DeviceKind
+from core.memory import MeasuredLoad, MemoryRecord, device_key, shape_of
 from core.metamodel.quantizations import kv_type, quantization
 from core.model_card import ModelCard
 from core.plan import Plan
@@ -16,16 +17,9 @@ from core.plan import Plan
 GPU_OVERHEAD_BYTES = 322_122_547
 CPU_OVERHEAD_BYTES = 16 << 20
 FREE_SHARE = 0.985
-MAX_REMEMBERED = 256
 HEADROOM_BYTES = 512 << 20
-
-
-class OutOfMemory(msgspec.Struct, frozen=True):
-    """A load that failed for want of memory: what it needed by our arithmetic, and what was free then."""
-
-    device_id: str
-    needed_bytes: int
-    free_bytes: int
+# A failed load is not tried again for a little more free memory: readings of it differ by that much from look to look.
+RETRY_BYTES = 64 << 20
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -35,38 +29,50 @@ class Need(msgspec.Struct, frozen=True):
     host_bytes: int
 
 
-class Fit:
-    """Owns what failed here before, and says what fits now."""
+class Fit(msgspec.Struct, frozen=True):
+    """Says what fits, by what loads took here before and which of them failed."""
 
-    def __init__(self, remembered: tuple[OutOfMemory, ...] = (), *, learned_bytes: int = 0) -> None:
-        self._failures = remembered[-MAX_REMEMBERED:]
-        self._learned_bytes = learned_bytes
-
-    @property
-    def remembered(self) -> tuple[OutOfMemory, ...]:
-        """The failures, for the caller to keep."""
-        return self._failures
-
-    def remember(self, failure: OutOfMemory) -> None:
-        """Never again say that as much fits in no more free memory; the oldest beyond 256 are forgotten."""
-        self._failures = (*self._failures, failure)[-MAX_REMEMBERED:]
-
-    def learn(self, *, predicted_bytes: int, measured_bytes: int) -> None:
-        """Move the additive correction half way towards a load that was measured."""
-        self._learned_bytes = round(0.5 * self._learned_bytes + 0.5 * (measured_bytes - predicted_bytes))
+    record: MemoryRecord = MemoryRecord()
 
     def needed_bytes(self, plan: Plan, card: ModelCard, *, device: Device) -> int:
-        """Bytes on the device, the learned correction included (it is never trusted below the plain arithmetic / 2)."""
+        """Bytes on this device: what this very shape took before, else arithmetic with what was learned of the model
+        here (never trusted below half of the plain arithmetic)."""
+        known = self.measured(plan, device)
+        if known is not None:
+            return known.measured_bytes
         plain = need(plan, card, device=device).device_bytes
-        return max(plain // 2, plain + self._learned_bytes)
+        return max(plain // 2, plain + self._learned_bytes(card.model, device))
+
+    def total_bytes(self, plan: Plan, card: ModelCard, *, device: Device) -> int:
+        """Bytes on all devices of the plan together; further ones are taken to be of the first one's kind."""
+        if not plan.more_devices:
+            return self.needed_bytes(plan, card, device=device)
+        places = (plan.device_id, *plan.more_devices)
+        each = (msgspec.structs.replace(device, device_id=place) for place in places)
+        return sum(need(plan, card, device=d).device_bytes for d in each)
+
+    def measured(self, plan: Plan, device: Device) -> MeasuredLoad | None:
+        """The count of a plan of this model and shape on this device, if there was one."""
+        cell = (device_key(device), plan.model, shape_of(plan))
+        loads = (load for load in self.record.loads if (load.device, load.model, load.shape) == cell)
+        return next(loads, None)
 
     def fits(self, needed_bytes: int, device: Device, *, share: float = FREE_SHARE) -> bool:
-        """True when the device has that much free and nothing alike has failed with as much free memory."""
+        """True when the device has that much free and nothing alike has failed with about as much free memory."""
+        key = device_key(device)
         failed = any(
-            f.device_id == device.device_id and needed_bytes >= f.needed_bytes and device.free_bytes <= f.free_bytes
-            for f in self._failures
+            f.device == key and needed_bytes >= f.needed_bytes and device.free_bytes <= f.free_bytes + RETRY_BYTES
+            for f in self.record.failures
         )
         return not failed and needed_bytes <= share * device.free_bytes
+
+    def _learned_bytes(self, model: str, device: Device) -> int:
+        """An additive correction that moves half way towards each load that was counted."""
+        learned, key = 0.0, device_key(device)
+        for load in self.record.loads:
+            if (load.device, load.model) == (key, model):
+                learned += 0.5 * (load.measured_bytes - load.predicted_bytes - learned)
+        return round(learned)
 
 
 def probability_ok(needed_bytes: int, free_bytes: int) -> float:
@@ -95,20 +101,40 @@ def kv_bytes_per_token(card: ModelCard, kv: str) -> float:
 
 
 def offload_share(plan: Plan, card: ModelCard) -> float:
-    """The share of the weights on the GPU; llama.cpp counts the output layer as one more layer."""
+    """The share of the weights on GPUs; llama.cpp counts the output layer as one more layer."""
     return min(1.0, plan.gpu_layers / (card.layers + 1))
 
 
+def split_layers(plan: Plan, card: ModelCard) -> dict[str, int]:
+    """How many layers each of the plan's GPUs takes, by llama.cpp's rule: layer i of n goes to the first device whose
+    cumulated share exceeds i / n."""
+    places = (plan.device_id, *plan.more_devices)
+    layers = min(plan.gpu_layers, card.layers + 1)
+    shares = plan.layer_split if len(plan.layer_split) == len(places) else (1.0,) * len(places)
+    borders = [sum(shares[: i + 1]) / sum(shares) for i in range(len(places))]
+    taken = dict.fromkeys(places, 0)
+    for layer in range(layers):
+        taken[next(p for p, border in zip(places, borders, strict=True) if layer / layers < border)] += 1
+    return taken
+
+
+def overhead_bytes(device: Device) -> int:
+    """What a device takes beside the buffers that llama.cpp counts: its driver's context, and its modules."""
+    return CPU_OVERHEAD_BYTES if device.kind is DeviceKind.CPU else GPU_OVERHEAD_BYTES
+
+
 def need(plan: Plan, card: ModelCard, *, device: Device) -> Need:
-    """Weights, KV and compute buffers of a plan, split between device and host."""
+    """Weights, KV and compute buffers of a plan: this device's share of them, and what stays in the host's memory."""
     weights = file_bytes(card, plan.quantization)
     cache = kv_bytes_per_token(card, plan.kv_type) * plan.slots * plan.slot_context_tokens
     buffers = _compute_bytes(plan, card)
     if device.kind is DeviceKind.CPU:
-        return Need(round(weights + cache) + buffers + CPU_OVERHEAD_BYTES, 0)
-    share = offload_share(plan, card)
-    on_device = share * (weights + cache) + GPU_OVERHEAD_BYTES
-    return Need(round(on_device), round((1 - share) * (weights + cache)) + buffers)
+        return Need(round(weights + cache) + buffers + overhead_bytes(device), 0)
+    here = offload_share(plan, card)
+    if plan.more_devices:
+        here = split_layers(plan, card).get(device.device_id, 0) / (card.layers + 1)
+    on_device = here * (weights + cache) + overhead_bytes(device)
+    return Need(round(on_device), round((1 - offload_share(plan, card)) * (weights + cache)) + buffers)
 
 
 def _compute_bytes(plan: Plan, card: ModelCard) -> int:

@@ -95,7 +95,8 @@ class MetaModel:
         ]
 
     def _estimate(self, plan: Plan, device: Device, *, card: ModelCard, speeds: Speeds) -> Estimate:
-        needed = self.fit.needed_bytes(plan, card, device=device)
+        here = self.fit.needed_bytes(plan, card, device=device)
+        needed = self.fit.total_bytes(plan, card, device=device)
         return Estimate(
             prefill_tokens_per_s=speeds.prefill,
             decode_tokens_per_s=speeds.decode.tokens_per_s,
@@ -103,9 +104,9 @@ class MetaModel:
             decode_high_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.high),
             step_slope=speeds.slope,
             memory_bytes=needed,
-            fits=self.fit.fits(needed, device),
+            fits=self.fit.fits(here, device),
             kl_divergence=kl_divergence(plan.quantization, source=card.source_quantization, kv=plan.kv_type),
-            probability_ok=probability_ok(needed, device.free_bytes),
+            probability_ok=probability_ok(here, device.free_bytes),
         )
 
     def _corrected(self, phase: Phase, cases: list[Case], *, own: Benchmark | None, card: ModelCard) -> list[Bounded]:

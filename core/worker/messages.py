@@ -125,20 +125,35 @@ class RunBenchmark(msgspec.Struct, frozen=True, tag="run_benchmark"):
     quick: bool = False
 
 
+class MeasurePlan(msgspec.Struct, frozen=True, tag="measure_plan"):
+    """How much memory this plan of this file would take, without taking it; answered by PlanMeasured or Fault."""
+
+    plan: Plan
+    path: str
+
+
 ServingCommand = Load | Generate | Allow | Cancel | Preempt | Resume | Count | Embed
-WorkerCommand = ServingCommand | Inspect | Quantize | ListDevices | RunBenchmark
+WorkerCommand = ServingCommand | Inspect | Quantize | ListDevices | RunBenchmark | MeasurePlan
 
 
 # worker to engine
 
 
+class Confined(msgspec.Struct, frozen=True, tag="confined"):
+    """The first word of every child: which parts of its sandbox hold, and which do not, each with its reason."""
+
+    holds: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+
+
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The model is ready. memory_bytes is what model, KV and compute buffers take."""
+    """The model is ready. memory_bytes is what model, KV and compute buffers take; device_bytes the same by device."""
 
     load_s: float
     memory_bytes: int
     context_tokens: int
     description: str
+    device_bytes: dict[str, int] = {}
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -225,6 +240,12 @@ class Devices(msgspec.Struct, frozen=True, tag="devices"):
     runtime: str
 
 
+class PlanMeasured(msgspec.Struct, frozen=True, tag="plan_measured"):
+    """What the plan takes by device; "CPU" is the host's memory. Without what a GPU's driver takes for itself."""
+
+    device_bytes: dict[str, int]
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """How far a long piece of work is, 0 to 1, and what it is doing."""
 
@@ -267,7 +288,8 @@ class Fault(msgspec.Struct, frozen=True, tag="fault"):
 
 
 WorkerReport = (
-    Loaded
+    Confined
+    | Loaded
     | Started
     | Chunks
     | Completed
@@ -278,6 +300,7 @@ WorkerReport = (
     | Inspected
     | Quantized
     | Devices
+    | PlanMeasured
     | Progress
     | BenchmarkDone
     | Heartbeat

@@ -1,4 +1,4 @@
-"""One-shot work of a throw-away child: inspect, quantize, list devices, benchmark.
+"""One-shot work of a throw-away child: inspect, quantize, list devices, count a plan's memory, benchmark.
 
 Each answers with Progress and then its result; a failure is raised as a RuntimeFault and answered by the loop.
 """
@@ -16,6 +16,7 @@ from core.worker.messages import (
     Inspect,
     Inspected,
     ListDevices,
+    MeasurePlan,
     Progress,
     Quantize,
     Quantized,
@@ -30,7 +31,7 @@ PROGRESS_EVERY_S = 0.1
 
 def run_task(command: WorkerCommand, send: Send) -> None:
     """Do it and send its result. Raises RuntimeFault."""
-    from core.runtimes import llama_devices, llama_file, measurement
+    from core.runtimes import llama_devices, llama_file, load_plan, measurement
 
     match command:
         case Inspect():
@@ -39,6 +40,8 @@ def run_task(command: WorkerCommand, send: Send) -> None:
             send(Quantized(llama_file.quantize_file(command, _progress(send))))
         case ListDevices():
             send(Devices(llama_devices.list_devices(), llama_devices.runtime_version()))
+        case MeasurePlan():
+            send(load_plan.measure_plan(command))
         case RunBenchmark():
             send(BenchmarkDone(measurement.measure(command, _progress(send))))
         case _:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.device import Device, DeviceKind
-from core.metamodel.fit import FREE_SHARE, MAX_REMEMBERED, Fit, OutOfMemory, file_bytes, need
+from core.memory import MAX_FAILURES, FailedLoad, MeasuredLoad, MemoryRecord, device_key, shape_of
+from core.metamodel.fit import FREE_SHARE, Fit, file_bytes, need, split_layers
 from core.model_card import ModelCard, ModelVariant
 from core.plan import Plan
 
@@ -23,6 +25,9 @@ def gpu(free_bytes: int) -> Device:
     return Device("cuda0", "GPU", DeviceKind.GPU, "CUDA", memory_bytes=24 * GIB, free_bytes=free_bytes)
 
 
+KEY = device_key(gpu(0))
+
+
 def plan(quantization: str = "Q4_K_M", *, layers: int = 33) -> Plan:
     return Plan(CARD.model, "llama.cpp", quantization, slots=4, slot_context_tokens=2048, gpu_layers=layers)
 
@@ -34,23 +39,22 @@ def test_what_exceeds_the_free_share_never_fits(needed: int, free: int) -> None:
 
 @given(failed=BYTES, had=BYTES, needed=BYTES, free=BYTES)
 def test_as_much_never_fits_again_in_no_more_free_memory(failed: int, had: int, needed: int, free: int) -> None:
-    fit = Fit()
-    fit.remember(OutOfMemory("cuda0", failed, had))
+    fit = Fit(MemoryRecord().with_failure(FailedLoad(KEY, failed, had)))
     if needed >= failed and free <= had:
         assert not fit.fits(needed, gpu(free))
 
 
 def test_a_failure_on_one_device_says_nothing_of_another() -> None:
-    fit = Fit((OutOfMemory("cuda1", 1, 100 * GIB),))
+    fit = Fit(MemoryRecord((FailedLoad("CUDA another", 1, 100 * GIB),)))
     assert fit.fits(GIB, gpu(10 * GIB))
 
 
 def test_only_the_latest_failures_are_remembered() -> None:
-    fit = Fit()
-    for i in range(MAX_REMEMBERED + 5):
-        fit.remember(OutOfMemory("cuda0", i, i))
-    assert len(fit.remembered) == MAX_REMEMBERED
-    assert fit.remembered[0].needed_bytes == 5
+    record = MemoryRecord()
+    for i in range(MAX_FAILURES + 5):
+        record = record.with_failure(FailedLoad(KEY, i, i))
+    assert len(record.failures) == MAX_FAILURES
+    assert record.failures[0].needed_bytes == 5
 
 
 def test_a_quantization_not_made_yet_is_scaled_from_the_source() -> None:
@@ -64,8 +68,23 @@ def test_offloading_fewer_layers_moves_bytes_to_the_host() -> None:
     assert half.host_bytes > whole.host_bytes
 
 
-def test_a_measured_load_moves_the_prediction_half_way() -> None:
-    fit = Fit()
-    before = fit.needed_bytes(plan(), CARD, device=gpu(0))
-    fit.learn(predicted_bytes=before, measured_bytes=before + 1000)
-    assert fit.needed_bytes(plan(), CARD, device=gpu(0)) == before + 500
+def test_a_load_that_was_counted_is_known_exactly_and_moves_others_half_way() -> None:
+    plain = Fit().needed_bytes(plan(), CARD, device=gpu(0))
+    fit = Fit(MemoryRecord().with_load(MeasuredLoad(KEY, CARD.model, shape_of(plan()), plain, plain + 1000)))
+    assert fit.needed_bytes(plan(), CARD, device=gpu(0)) == plain + 1000
+    other = plan(layers=20)
+    assert fit.needed_bytes(other, CARD, device=gpu(0)) == Fit().needed_bytes(other, CARD, device=gpu(0)) + 500
+
+
+def test_a_load_of_the_same_shape_takes_the_place_of_the_older_one() -> None:
+    loads = [MeasuredLoad(KEY, "m", "s", 1, took) for took in (5, 6)]
+    assert MemoryRecord().with_load(loads[0]).with_load(loads[1]).loads == (loads[1],)
+
+
+def test_a_split_gives_every_layer_to_one_device_by_its_share() -> None:
+    both = msgspec.structs.replace(plan(), device_id="cuda0", more_devices=("cuda1",), layer_split=(2.0, 1.0))
+    assert split_layers(both, CARD) == {"cuda0": 22, "cuda1": 11}
+    first, second = gpu(0), msgspec.structs.replace(gpu(0), device_id="cuda1")
+    shares = [need(both, CARD, device=device).device_bytes for device in (first, second)]
+    assert abs(shares[0] / shares[1] - 2) < 0.15
+    assert Fit().total_bytes(both, CARD, device=first) == sum(shares)

@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from core.device import Benchmark, Device, DeviceKind, Machine
+from core.memory import FailedLoad, MemoryRecord, device_key
+from core.metamodel.candidates import candidates
 from core.metamodel.choice import NoPlan
 from core.metamodel.datasheets import Datasheet, find
-from core.metamodel.fit import OutOfMemory
+from core.metamodel.fit import Fit
 from core.metamodel.goal import Goal, Limits
 from core.metamodel.meta_model import MetaModel
 from core.model_card import ModelCard, ModelVariant
@@ -115,12 +117,31 @@ def test_a_gpu_too_small_takes_part_of_the_layers(model: MetaModel) -> None:
     assert 0 < chosen.plan.gpu_layers < EIGHT_B.layers + 1
 
 
+def test_a_model_too_large_for_one_gpu_is_split_over_two_by_their_free_memory() -> None:
+    model = MetaModel.open(PRIOR)
+    larger, smaller = (
+        msgspec.structs.replace(GPU, device_id=name, pci_id=name, free_bytes=free * GIB)
+        for name, free in (("cuda0", 14), ("cuda1", 7))
+    )
+    card = msgspec.structs.replace(EIGHT_B, variants=(ModelVariant("F16", 16_070_000_000, "00", "a.gguf"),))
+    machine = Machine((larger, smaller, CPU), 16, 64 * GIB, "llama.cpp")
+    alone_only = Limits(max_slots=1)
+    plans = candidates(card, larger, machine=machine, limits=alone_only, fit=model.fit)
+    split = [p for p in plans if p.quantization == "F16"]
+    assert split and all(p.more_devices == ("cuda1",) for p in split)
+    assert all(abs(p.layer_split[0] - 2 / 3) < 0.02 and p.gpu_layers == card.layers + 1 for p in split)
+    alone = [p for p in plans if p.quantization == "Q4_0"]
+    assert alone and not any(p.more_devices for p in alone)
+    assert not any(p.more_devices for p in candidates(card, smaller, machine=machine, limits=Limits(), fit=model.fit))
+
+
 def test_what_ran_out_of_memory_is_not_chosen_again() -> None:
     model = MetaModel.open(PRIOR)
     machine = Machine((GPU,), 16, 64 * GIB, "llama.cpp")
     first = model.choose(EIGHT_B, machine, benchmark=None, goal=Goal())
     assert isinstance(first, Choice)
-    model.fit.remember(OutOfMemory("cuda0", first.estimate.memory_bytes, GPU.free_bytes))
+    failure = FailedLoad(device_key(GPU), first.estimate.memory_bytes, GPU.free_bytes)
+    model.fit = Fit(MemoryRecord((failure,)))
     second = model.choose(EIGHT_B, machine, benchmark=None, goal=Goal())
     assert isinstance(second, Choice)
     assert second.estimate.memory_bytes < first.estimate.memory_bytes
