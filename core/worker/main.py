@@ -10,18 +10,20 @@ import sys
 import traceback
 
 from core.worker.confinement import MEMORY_LIMIT_VARIABLE, confine
-from core.worker.messages import Fault, FaultKind
+from core.worker.grants import grants_of, make_targets
+from core.worker.lifeline import hold_lifeline
+from core.worker.messages import Confined, Fault, FaultKind
 from core.worker.wire import Wire, open_wire
 
 EXIT_BROKEN = 1
 
 
 def main() -> None:
-    """Take the pipes, give up what is not needed, and serve until stdin ends."""
+    """Take the pipes, give up what the first command does not need, and serve until stdin ends."""
     wire = open_wire()
+    hold_lifeline(os.environ)
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-    limit = os.environ.get(MEMORY_LIMIT_VARIABLE, "")
-    confine(int(limit) if limit.isdecimal() else None)
+    wire.send(_confine(wire))
     wire.start()
     try:
         _serve(wire)
@@ -31,6 +33,14 @@ def main() -> None:
         traceback.print_exc()
         wire.send(Fault(FaultKind.INTERNAL, f"The worker broke down: {type(error).__name__}."))
         sys.exit(EXIT_BROKEN)
+
+
+def _confine(wire: Wire) -> Confined:
+    """Nothing of ours is imported and no thread runs before this: what they bring could not be confined any more."""
+    grants = grants_of(wire.first())
+    make_targets(grants)
+    limit = os.environ.get(MEMORY_LIMIT_VARIABLE, "")
+    return confine(grants, memory_bytes=int(limit) if limit.isdecimal() else None)
 
 
 def _serve(wire: Wire) -> None:

@@ -234,10 +234,11 @@ class Quantized(msgspec.Struct, frozen=True, tag="quantized"):
 
 
 class Devices(msgspec.Struct, frozen=True, tag="devices"):
-    """The devices found, and the runtime's own version line."""
+    """The devices found, the runtime's own version line, and the names of the backends that this build has."""
 
     devices: tuple[Device, ...]
     runtime: str
+    backends: tuple[str, ...] = ()
 
 
 class PlanMeasured(msgspec.Struct, frozen=True, tag="plan_measured"):

@@ -16,12 +16,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import psutil
 import trio
 
 from core.framing import FrameDecoder, FramingError, encode_frame
 from core.job import JobId
 from core.worker import messages as w
 from core.worker.confinement import MEMORY_LIMIT_VARIABLE
+from core.worker.lifeline import Lifeline
 
 SEND_S = 10.0
 CLOSE_S = 3.0
@@ -29,6 +31,9 @@ KILL_S = 5.0
 READ_BYTES = 1 << 16
 MAX_LOG_BYTES = 1 << 20
 KEPT_LOGS = 3
+MEMORY_SHARE = 0.75
+INSPECT_BYTES = 2 << 30
+STOPPED = "it was stopped"
 # What a child may see of our environment: where libraries, drivers and temporary files are. No proxy, no token.
 ALLOWED_VARIABLES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "USERPROFILE", "LOCALAPPDATA",
@@ -67,6 +72,12 @@ class WorkerProcess:
         self._jobs: set[JobId] = set()
         self._owed = 0
         self._reason = ""
+        self._confined = w.Confined(())
+
+    @property
+    def confined(self) -> w.Confined:
+        """What holds of the child's sandbox; nothing before its first report."""
+        return self._confined
 
     @property
     def pid(self) -> int:
@@ -85,11 +96,13 @@ class WorkerProcess:
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
             if scope.cancelled_caught:
-                self._kill_because(f"it took no command for {SEND_S:.0f} s")
+                self.kill(f"it took no command for {SEND_S:.0f} s")
 
-    def kill(self) -> None:
-        """End the child at once: the only sure way to get its memory back."""
-        self._kill_because("it was stopped")
+    def kill(self, reason: str = STOPPED) -> None:
+        """End the child at once: the only sure way to get its memory back. reason is what its end will be put down to,
+        unless it has another already."""
+        self._reason = self._reason or reason
+        self._process.kill()
 
     async def close(self) -> None:
         """End the child: close its stdin, wait, then kill."""
@@ -109,18 +122,23 @@ class WorkerProcess:
             with trio.CancelScope(deadline=self._deadline()) as self._waiting:
                 received = await self._process.stdout.receive_some(READ_BYTES)
             if self._waiting.cancelled_caught:
-                self._kill_because(f"it said nothing for {self._limits.hang_s:.0f} s")
+                self.kill(f"it said nothing for {self._limits.hang_s:.0f} s")
                 return await self._died()
             try:
-                self._ready.extend(self._decoder.feed(bytes(received)))
+                self._ready.extend(filter(self._is_for_others, self._decoder.feed(bytes(received))))
             except FramingError:
-                self._kill_because("it sent something that is no report")
+                self.kill("it sent something that is no report")
                 return await self._died()
             if not received:
                 return await self._died()
         report = self._ready.popleft()
         self._settle(report)
         return report
+
+    def _is_for_others(self, report: w.WorkerReport) -> bool:
+        if isinstance(report, w.Confined):
+            self._confined = report
+        return not isinstance(report, w.Confined)
 
     def _count(self, command: w.WorkerCommand) -> None:
         match command:
@@ -147,10 +165,6 @@ class WorkerProcess:
     def _deadline(self) -> float:
         is_busy = self._owed > 0 or bool(self._jobs)
         return trio.current_time() + self._limits.hang_s if is_busy else math.inf
-
-    def _kill_because(self, reason: str) -> None:
-        self._reason = self._reason or reason
-        self._process.kill()
 
     async def _died(self) -> WorkerDied:
         with trio.move_on_after(CLOSE_S):
@@ -184,6 +198,7 @@ class Reports:
 async def open_worker(*, log: Path | None = None, limits: Limits | None = None) -> AsyncIterator[WorkerProcess]:
     """A fresh child for the time of the block. What it and its libraries print goes to log (None: nowhere)."""
     limits = limits or Limits()
+    lifeline = Lifeline()
     stderr = subprocess.DEVNULL if log is None else _open_log(log)
     try:
         process = await trio.lowlevel.open_process(
@@ -191,10 +206,15 @@ async def open_worker(*, log: Path | None = None, limits: Limits | None = None) 
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=child_environment(os.environ, limits),
+            env=child_environment(os.environ, limits) | lifeline.environment,
             cwd=_root(),
+            pass_fds=lifeline.passed,
         )
+    except BaseException:
+        lifeline.close()
+        raise
     finally:
+        lifeline.started()
         if log is not None:
             os.close(stderr)
     worker = WorkerProcess(process, limits)
@@ -203,6 +223,7 @@ async def open_worker(*, log: Path | None = None, limits: Limits | None = None) 
     finally:
         with trio.CancelScope(shield=True):
             await worker.close()
+        lifeline.close()
 
 
 async def run_once(
@@ -214,7 +235,7 @@ async def run_once(
 ) -> w.WorkerReport:
     """Do one thing in a throw-away child. Its death and a missed deadline come back as Fault(INTERNAL)."""
     with trio.move_on_after(deadline_s):
-        async with open_worker(log=log, limits=Limits(hang_s=deadline_s)) as worker:
+        async with open_worker(log=log, limits=Limits(deadline_s, _memory_for(command))) as worker:
             await worker.send(command)
             return await _result(worker, on_progress)
     return w.Fault(w.FaultKind.INTERNAL, f"The worker did not finish within {deadline_s:.0f} s.")
@@ -233,6 +254,21 @@ async def _result(worker: WorkerProcess, on_progress: Callable[[float, str], Non
                 return w.Fault(w.FaultKind.INTERNAL, f"The worker died: {reason}.")
             case _:
                 return report
+
+
+def memory_share() -> int:
+    """The most private memory that a child may ever have: this machine's owner has other programs."""
+    return int(MEMORY_SHARE * psutil.virtual_memory().total)
+
+
+def _memory_for(command: w.WorkerCommand) -> int:
+    """A file that nobody has opened yet gets room for itself and its tables, whatever it says that it needs."""
+    if not isinstance(command, w.Inspect):
+        return memory_share()
+    try:
+        return min(memory_share(), INSPECT_BYTES + 2 * Path(command.path).stat().st_size)
+    except OSError:
+        return INSPECT_BYTES
 
 
 def child_command() -> tuple[str, ...]:

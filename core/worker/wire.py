@@ -9,6 +9,7 @@ import os
 import queue
 import sys
 import threading
+from collections import deque
 
 from core.framing import FrameDecoder, FramingError, encode_frame
 from core.worker.messages import MAX_FRAME_BYTES, WorkerCommand, WorkerReport
@@ -26,6 +27,14 @@ class Wire:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._commands: queue.Queue[WorkerCommand] = queue.Queue(MAX_QUEUED)
+        self._decoder: FrameDecoder[WorkerCommand] = FrameDecoder(WorkerCommand, max_frame_bytes=MAX_FRAME_BYTES)
+        self._early: deque[WorkerCommand] = deque()
+
+    def first(self) -> WorkerCommand:
+        """Wait for the first command; it stays the next to be received. Call before start: no thread runs yet."""
+        while not self._early:
+            self._early.extend(self._read_some())
+        return self._early[0]
 
     def start(self) -> None:
         """Begin to read commands."""
@@ -45,15 +54,22 @@ class Wire:
             left = left[os.write(self._write_fd, left) :]
 
     def _read(self) -> None:
-        decoder: FrameDecoder[WorkerCommand] = FrameDecoder(WorkerCommand, max_frame_bytes=MAX_FRAME_BYTES)
+        while self._early:
+            self._commands.put(self._early.popleft())
+        while True:
+            for command in self._read_some():
+                self._commands.put(command)
+
+    def _read_some(self) -> list[WorkerCommand]:
+        """The commands that one read completes. Ends the process when the engine is gone or done with us (whatever
+        native call is under way has nobody to answer to), and when it sends what is no command."""
+        received = os.read(self._read_fd, READ_BYTES)
+        if not received:
+            os._exit(0)
         try:
-            while received := os.read(self._read_fd, READ_BYTES):
-                for command in decoder.feed(received):
-                    self._commands.put(command)
+            return self._decoder.feed(received)
         except FramingError:
             os._exit(EXIT_BAD_FRAME)
-        # The engine is gone or done with us; whatever native call is under way has nobody to answer to.
-        os._exit(0)
 
 
 def open_wire() -> Wire:

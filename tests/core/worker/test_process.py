@@ -125,7 +125,8 @@ async def test_a_truncated_file_is_one_fault_and_the_child_lives_on(tmp_path: Pa
             await worker.send(w.Load(PLAN, str(short)))
             fault = await _next(worker, w.Fault)
             assert isinstance(fault, w.Fault) and fault.kind is w.FaultKind.BAD_FILE
-            await worker.send(w.Load(PLAN, str(model)))
+            short.write_bytes(model.read_bytes())
+            await worker.send(w.Load(PLAN, str(short)))
             await _next(worker, w.Loaded)
 
 
