@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 
 class SeenGpu(msgspec.Struct, frozen=True):
-    """A GPU that is in this machine, whether or not a runtime can use it."""
+    """A GPU that is in this machine, whether or not a runtime can use it. driver is the version that NVML says, empty
+    where the driver does not answer; module is the kernel's driver that holds the card, empty where none does."""
 
     vendor: str
     name: str
@@ -32,11 +33,14 @@ class SeenGpu(msgspec.Struct, frozen=True):
     driver: str = ""
     memory_bytes: int = 0
     free_bytes: int = 0
+    module: str = ""
 
 
-def seen_gpus() -> tuple[SeenGpu, ...]:
-    """Discrete GPUs that the driver or the PCI bus shows."""
-    return _nvml_gpus() or _pci_gpus(PCI_DEVICES)
+def seen_gpus(root: Path = PCI_DEVICES) -> tuple[SeenGpu, ...]:
+    """Discrete GPUs that a driver or the PCI bus shows, those whose driver answers first."""
+    answering = _nvml_gpus()
+    known = {gpu.pci_id for gpu in answering}
+    return (*answering, *(gpu for gpu in _pci_gpus(root) if gpu.pci_id not in known))
 
 
 def read_gpu(pci_id: str) -> Reading | None:
@@ -84,8 +88,21 @@ def _pci_gpus(root: Path) -> tuple[SeenGpu, ...]:
     for device in sorted(root.glob("*")) if root.is_dir() else ():
         vendor = _VENDORS.get(_line(device / "vendor"))
         if vendor and _line(device / "class")[:6] in _DISPLAY_CLASSES:
-            gpus.append(SeenGpu(vendor, f"{vendor} GPU", device.name))
+            gpus.append(_pci_gpu(device, vendor))
     return tuple(gpus)
+
+
+def _pci_gpu(device: Path, vendor: str) -> SeenGpu:
+    module = device / "driver"
+    total, used = _number(device / "mem_info_vram_total") or 0, _number(device / "mem_info_vram_used") or 0
+    return SeenGpu(
+        vendor,
+        f"{vendor} GPU",
+        device.name,
+        memory_bytes=int(total),
+        free_bytes=int(total - used),
+        module=module.resolve().name if module.exists() else "",
+    )
 
 
 def _read_nvml(pci_id: str) -> Reading | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import time
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 import psutil
@@ -16,11 +16,11 @@ import trio
 
 from core.device import Device, DeviceKind, Machine, Reading
 from core.gpu_sensors import SeenGpu, read_gpu, seen_gpus
+from core.unused_gpu import unused_gpu
 from core.worker.messages import Devices, ListDevices
 from core.worker.process import run_once
 
 LIST_S = 60.0
-_BUILD_FLAGS = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_VULKAN=on"}
 _LOAD_OVER_S = 0.4
 _HEAT_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
@@ -36,15 +36,16 @@ async def find_machine() -> Machine:
     return msgspec.structs.replace(machine_of(alone, gpus), warning=trouble)
 
 
-def machine_of(found: Devices, gpus: tuple[SeenGpu, ...]) -> Machine:
-    """Join llama.cpp's devices to what the driver says of them, and say which GPU would be left unused."""
+def machine_of(found: Devices, gpus: tuple[SeenGpu, ...], *, has_nvcc: bool | None = None) -> Machine:
+    """Join llama.cpp's devices to what the driver says of them, and say which GPU would be left unused and why."""
+    nvcc = shutil.which("nvcc") is not None if has_nvcc is None else has_nvcc
     by_pci = {gpu.pci_id: gpu for gpu in gpus if gpu.pci_id}
     return Machine(
         devices=tuple(_joined(device, by_pci.get(device.pci_id.lower())) for device in found.devices),
         cpu_cores=_cores(),
         ram_bytes=psutil.virtual_memory().total,
         runtime=found.runtime,
-        warning=_unused(found.devices, gpus),
+        warning=unused_gpu(found, gpus, has_nvcc=nvcc),
     )
 
 
@@ -85,25 +86,6 @@ def _cores() -> int:
     """Real cores that this process may use: a container often gets fewer than the machine has."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
-
-
-def _unused(devices: tuple[Device, ...], gpus: tuple[SeenGpu, ...]) -> str:
-    if not gpus or any(device.kind is DeviceKind.GPU for device in devices):
-        return ""
-    gpu = gpus[0]
-    flag = _BUILD_FLAGS[gpu.vendor]
-    fix = f'CMAKE_ARGS="{flag}" pip install --force-reinstall --no-deps --no-cache-dir {_pinned()}'
-    return (
-        f"Your {gpu.name} is not used: this build of llama.cpp runs on the processor only, which is many times slower. "
-        f"To use it, run: {fix}"
-    )
-
-
-def _pinned() -> str:
-    try:
-        return f"llama-cpp-python=={version('llama-cpp-python')}"
-    except PackageNotFoundError:
-        return "llama-cpp-python"
 
 
 def _processor() -> Device:

@@ -47,6 +47,7 @@ def list_devices() -> tuple[Device, ...]:
     """GPUs first, then the CPU. Accelerators that only help the CPU (BLAS, AMX) are not devices of their own."""
     registry = load_shared_library("ggml", _base_path)
     backends = load_shared_library("ggml-base", _base_path)
+    registry.ggml_backend_dev_count.restype = ctypes.c_size_t
     if registry.ggml_backend_dev_count() == 0:
         registry.ggml_backend_load_all_from_path(str(_base_path).encode())
     registry.ggml_backend_dev_get.restype = ctypes.c_void_p
@@ -60,6 +61,20 @@ def list_devices() -> tuple[Device, ...]:
             devices.append(_device(props))
     order = list(DeviceKind)
     return tuple(sorted(devices, key=lambda d: (order.index(d.kind), -d.memory_bytes)))
+
+
+def backend_names() -> tuple[str, ...]:
+    """The backends of this build, also those that found no device: CUDA, Vulkan, Metal, CPU ..."""
+    registry = load_shared_library("ggml", _base_path)
+    backends = load_shared_library("ggml-base", _base_path)
+    registry.ggml_backend_reg_get.restype = ctypes.c_void_p
+    registry.ggml_backend_reg_get.argtypes = [ctypes.c_size_t]
+    backends.ggml_backend_reg_name.restype = ctypes.c_char_p
+    backends.ggml_backend_reg_name.argtypes = [ctypes.c_void_p]
+    registry.ggml_backend_reg_count.restype = ctypes.c_size_t
+    numbers = range(registry.ggml_backend_reg_count())
+    names = (backends.ggml_backend_reg_name(registry.ggml_backend_reg_get(number)) for number in numbers)
+    return tuple((name or b"").decode("utf-8", "replace") for name in names)
 
 
 def free_bytes(device_id: str) -> int:

@@ -39,7 +39,8 @@ def run_task(command: WorkerCommand, send: Send) -> None:
         case Quantize():
             send(Quantized(llama_file.quantize_file(command, _progress(send))))
         case ListDevices():
-            send(Devices(llama_devices.list_devices(), llama_devices.runtime_version()))
+            found = llama_devices.list_devices()
+            send(Devices(found, llama_devices.runtime_version(), llama_devices.backend_names()))
         case MeasurePlan():
             send(load_plan.measure_plan(command))
         case RunBenchmark():
