@@ -14,8 +14,9 @@ class Plan(msgspec.Struct, frozen=True):
     slot_context_tokens is the context of each slot; prefill_chunk is the most prompt tokens taken into one step (0: no
     chunking, a whole prompt at once). continuous_batching off: a new batch starts when the one before has ended.
     prefix_cache keeps the KV of prompts for later ones that begin alike. draft_tokens is how many tokens prompt lookup
-    guesses ahead (0: none). more_devices: further GPUs that the layers are split over, by layer_split (empty: by
-    memory).
+    guesses ahead (0: none). steady: an F16 or F32 answer on a CPU has the same bits alone, in company, after a cached
+    prefix or a preemption; a lone sequence pays for it with up to two thirds of its speed. more_devices: further GPUs
+    that the layers are split over, by layer_split (empty: by memory).
     """
 
     model: str
@@ -33,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
     device_id: str = ""
     continuous_batching: bool = True
     draft_tokens: int = 0
+    steady: bool = False
     more_devices: tuple[str, ...] = ()
     layer_split: tuple[float, ...] = ()
 

@@ -1,6 +1,7 @@
 """llama.cpp as a Runtime: continuous batching over its C interface, one token of every sequence a step.
 
-Lives in the worker child only. Never blocks but in step and load, and never keeps a prompt after its job has ended.
+Lives in the worker child only. Never blocks but in step, load and embed. What a job leaves behind is its tokens' KV, if
+the plan keeps prefixes: for jobs of the same scope, until it is evicted.
 """
 
 from __future__ import annotations
@@ -8,21 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
-
-from core.job import FinishReason, JobId, Sampling, Timing, Usage
+from core.job import JobId, Usage
 from core.plan import Plan
-from core.runtimes.batch import Batch, Rows, Sequence
-from core.runtimes.llama_context import LlamaContext
+from core.runtimes.batch import Batch, Pace
+from core.runtimes.kv_slots import KvSlots
+from core.runtimes.kv_store import KvStore
+from core.runtimes.llama_context import KvFull, LlamaContext, StepAborted, most_read
 from core.runtimes.llama_devices import free_bytes
+from core.runtimes.llama_embedder import Embedder
 from core.runtimes.llama_log import LlamaLog
 from core.runtimes.llama_model import LlamaModel
-from core.runtimes.llama_sampler import SamplerChain, open_sampler
+from core.runtimes.llama_step import Drawn, Step
+from core.runtimes.prefix_cache import PrefixCache
 from core.runtimes.request_limits import prompt_refusal, sampling_refusal
 from core.runtimes.runtime import OutOfMemory, RuntimeFault
-from core.runtimes.text_stream import TextStream
+from core.runtimes.sequence import Rows, Sequence
+from core.runtimes.tally import Tally
+from core.runtimes.voice import Voice
 from core.worker.messages import (
-    Chunk,
     Chunks,
     Completed,
     Count,
@@ -32,25 +36,17 @@ from core.worker.messages import (
     Generate,
     JobFault,
     Loaded,
+    Preempted,
     ServingStats,
     Started,
     WorkerReport,
 )
 
 MAX_WAITING = 256
-
-
-class _Voice:
-    """What one sequence has besides its tokens: its sampler, its text, its clock."""
-
-    def __init__(self, sampling: Sampling, model: LlamaModel, *, now: float) -> None:
-        self.sampler: SamplerChain | None = open_sampler(sampling, model)
-        self.text = TextStream(sampling.stop)
-        self.added_at = now
-        self.started_at = now
-        self.first_at: float | None = None
-        self.steps = 0
-        self.neighbours = 0
+# Host memory for the KV of prefixes and preempted jobs that have no slot.
+SAVED_BYTES = 512 << 20
+# Steps with fewer rows say little of how fast prompts are read.
+_READING_ROWS = 16
 
 
 class LlamaRuntime:
@@ -58,13 +54,15 @@ class LlamaRuntime:
 
     def __init__(self, on_progress: Callable[[float], None] | None = None) -> None:
         self._on_progress = on_progress
+        self._plan: Plan | None = None
         self._model: LlamaModel | None = None
         self._context: LlamaContext | None = None
-        self._batch = Batch(slots=0, chunk=0)
-        self._voices: dict[JobId, _Voice] = {}
-        self._slot_context = 0
-        self._closes_gaps = False
+        self._embedder: Embedder | None = None
         self._log: LlamaLog | None = None
+        self._voices: dict[JobId, Voice] = {}
+        self._tally = Tally()
+        self._store: KvStore | None = None
+        self._batch = _empty_batch()
 
     def load(self, plan: Plan, path: str) -> Loaded:
         """Load the model by this plan. Raises RuntimeFault."""
@@ -72,56 +70,67 @@ class LlamaRuntime:
         self.unload()
         log = self._log = LlamaLog()
         try:
-            self._model = LlamaModel(path, log=log, plan=plan, on_progress=self._on_progress)
-            self._context = LlamaContext(self._model, plan, log=log)
-            self._warm_up(self._context)
+            model = self._model = LlamaModel(path, log=log, plan=plan, on_progress=self._on_progress)
+            context = self._context = LlamaContext(model, plan, log=log)
+            token_bytes = _warm_up(context)
         except OutOfMemory as fault:
             self.unload()
             raise OutOfMemory(fault.message, free_bytes=free_bytes(plan.device_id)) from fault
         except RuntimeFault:
             self.unload()
             raise
-        self._batch = Batch(slots=plan.slots, chunk=max(1, plan.prefill_chunk))
-        self._slot_context = plan.slot_context_tokens
-        self._closes_gaps = not plan.unified_kv
+        self._plan = plan
+        cache = PrefixCache(shares=plan.prefix_cache, can_trim=context.can_trim, room_bytes=SAVED_BYTES)
+        cache.costs.bytes_per_token = token_bytes
+        self._store = KvStore(context, cache.costs)
+        slots = KvSlots(plan.slots, cache, is_split=context.is_split)
+        self._batch = Batch(slots, _pace(plan, can_trim=context.can_trim))
         load_s = time.perf_counter() - began
-        context = plan.slot_context_tokens
-        return Loaded(load_s, log.buffer_bytes, context, self._model.description, log.bytes_by_device)
+        return Loaded(load_s, log.buffer_bytes, plan.slot_context_tokens, model.description, log.bytes_by_device)
 
     def unload(self) -> None:
         """Free the model; the runtime can load again."""
         for voice in self._voices.values():
-            _close(voice)
+            voice.close()
         self._voices.clear()
-        self._batch = Batch(slots=0, chunk=0)
-        if self._context is not None:
-            self._context.close()
-        if self._model is not None:
-            self._model.close()
-        if self._log is not None:
-            self._log.close()
-        self._context = self._model = self._log = None
+        self._batch, self._store = _empty_batch(), None
+        self._tally = Tally()
+        for opened in (self._embedder, self._context, self._model, self._log):
+            if opened is not None:
+                opened.close()
+        self._embedder = self._context = self._model = self._log = self._plan = None
 
     def count(self, asked: Count) -> int:
         """Prompt tokens of these messages, or of this text. Raises RuntimeFault."""
-        refusal = prompt_refusal(asked, self._slot_context)
+        model, plan = self._loaded()
+        refusal = prompt_refusal(asked, plan.slot_context_tokens)
         if refusal:
             raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
-        return len(self._loaded_model().prompt_of(asked))
+        return len(model.prompt_of(asked))
+
+    def embed(self, asked: Embed) -> Embedded:
+        """One unit vector for each text. Raises RuntimeFault."""
+        model, plan = self._loaded()
+        if self._embedder is None:
+            assert self._log is not None
+            self._embedder = Embedder(model, threads=plan.threads, log=self._log)
+        vectors, prompt_tokens = self._embedder.embed(asked.texts)
+        return Embedded(asked.job_id, vectors, prompt_tokens)
 
     def add(self, job: Generate) -> None:
         """Take a job. Raises RuntimeFault (BAD_REQUEST) when it can never run here."""
-        refusal = self._refusal(job)
+        model, plan = self._loaded()
+        refusal = self._refusal(job, plan)
         if refusal:
             raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
-        prompt = self._loaded_model().prompt_of(job)
-        room = self._slot_context - len(prompt)
+        prompt = model.prompt_of(job)
+        room = plan.slot_context_tokens - len(prompt)
         if room < 1 or not prompt:
-            sentence = f"The prompt has {len(prompt)} tokens; this worker reads 1 to {self._slot_context - 1}."
+            sentence = f"The prompt has {len(prompt)} tokens; this worker reads 1 to {plan.slot_context_tokens - 1}."
             raise RuntimeFault(FaultKind.BAD_REQUEST, sentence)
         limit = min(max(1, job.sampling.max_tokens), room)
-        self._voices[job.job_id] = _Voice(job.sampling, self._loaded_model(), now=time.perf_counter())
-        self._batch.add(Sequence(job.job_id, prompt, limit=limit, allowance=job.allowance))
+        self._voices[job.job_id] = Voice(job.sampling, model, prompt=prompt, now=time.perf_counter())
+        self._batch.add(Sequence(job.job_id, prompt, limit=limit, allowance=job.allowance, scope=job.cache_scope))
 
     def allow(self, job_id: JobId, allowance: int) -> None:
         """Raise a job's allowance; it never falls, and an unknown job is ignored."""
@@ -134,7 +143,20 @@ class LlamaRuntime:
         sequence = self._batch.get(job_id)
         if sequence is None:
             return []
-        return [self._fail(sequence, kind=FaultKind.CANCELLED, message="The job was cancelled.")]
+        return [self._fail(sequence, RuntimeFault(FaultKind.CANCELLED, "The job was cancelled."))]
+
+    def preempt(self, job_id: JobId) -> list[WorkerReport]:
+        """Take a job's slot, or its place in the queue, until resume; nothing when it has ended or waits for that."""
+        sequence = self._batch.get(job_id)
+        if sequence is None or not self._batch.preempt(sequence):
+            return []
+        return [Preempted(job_id, _usage(sequence))]
+
+    def resume(self, job_id: JobId) -> None:
+        """Seat a preempted job before those who never had a slot."""
+        sequence = self._batch.get(job_id)
+        if sequence is not None:
+            self._batch.resume(sequence)
 
     @property
     def has_jobs(self) -> bool:
@@ -146,165 +168,151 @@ class LlamaRuntime:
         """True while a step would do something."""
         return self._batch.can_step
 
-    def preempt(self, job_id: JobId) -> list[WorkerReport]:
-        """Not there yet: the job keeps its slot."""
-        return []
-
-    def resume(self, job_id: JobId) -> None:
-        """Nothing to resume yet."""
-
-    def embed(self, asked: Embed) -> Embedded:
-        """Not there yet. Raises RuntimeFault."""
-        raise RuntimeFault(FaultKind.BAD_REQUEST, "This runtime makes no embeddings.")
-
     @property
     def stats(self) -> ServingStats:
-        """Nothing is counted yet."""
-        return ServingStats()
+        """Sums since the model was loaded."""
+        return self._tally.stats()
 
     def step(self) -> list[WorkerReport]:
         """Run one batch and draw from it."""
-        reports: list[WorkerReport] = list(self._seat())
-        context = self._loaded_context()
-        if self._closes_gaps and (move := self._batch.close_gap()) is not None:
-            context.move(move.source, move.target)
+        began = time.perf_counter()
+        reports: list[WorkerReport] = list(self._seat(began))
         rows = self._batch.next_rows()
-        if not rows:
-            return reports
-        try:
-            drawing = _fill(context, rows)
-            context.decode()
-        except RuntimeFault as fault:
-            return reports + self._fail_all(fault)
-        for row in rows:
-            row.sequence.fed += row.count
-        return reports + self._draw(context, drawing)
+        self._arrange()
+        if rows:
+            reports += self._run(rows)
+        self._tally.count_step(time.perf_counter() - began)
+        return reports
 
-    def _refusal(self, job: Generate) -> str:
+    def _refusal(self, job: Generate, plan: Plan) -> str:
         if job.job_id in self._batch:
             return "This job is already here."
         if len(self._batch) >= MAX_WAITING:
             return "This worker has too many jobs waiting."
-        return sampling_refusal(job.sampling) or prompt_refusal(job, self._slot_context)
+        return sampling_refusal(job.sampling) or prompt_refusal(job, plan.slot_context_tokens)
 
-    def _seat(self) -> list[WorkerReport]:
-        seated = self._batch.seat()
+    def _seat(self, now: float) -> list[WorkerReport]:
+        """Let those in who can come in, with what is known of their prompts already in their slots."""
+        newcomers = self._batch.seat()
+        followers = self._batch.slots.follow()
+        self._batch.tidy()
+        self._arrange()
+        for sequence in (*newcomers, *followers):
+            if sequence.has_begun and self._voices[sequence.job_id].start(now):
+                self._tally.count_prompt(sequence)
+        return [Started(s.job_id, s.prompt_tokens) for s in newcomers]
+
+    def _arrange(self) -> None:
+        """Do to the KV what the slots ask for; what failed is read again."""
+        slots = self._batch.slots
+        orders = slots.take_orders()
+        if not orders or self._store is None:
+            return
+        for slot in self._store.carry_out(orders):
+            sequence = slots.live[slot]
+            if sequence is not None and sequence.leader is None:
+                sequence.lose_kv()
+
+    def _run(self, rows: list[Rows]) -> list[WorkerReport]:
+        assert self._context is not None
+        step = Step(self._context, rows)
+        try:
+            self._decode(step)
+        except RuntimeFault as fault:
+            return self._survive(fault)
+        drawn = step.draw(self._voices)
+        for row in step.refused:
+            self._batch.slots.trim(row, row.fed)
+        return self._report(drawn)
+
+    def _decode(self, step: Step) -> None:
+        """One pass; when the KV is full, give up what no job needs until it is not. Raises RuntimeFault."""
+        began = time.perf_counter()
+        while True:
+            try:
+                step.decode()
+                break
+            except KvFull:
+                if not self._batch.slots.evict():
+                    raise
+                self._arrange()
+        took_s = time.perf_counter() - began
+        self._tally.count_decode(took_s)
+        if step.size >= _READING_ROWS:
+            costs = self._batch.slots.cache.costs
+            costs.read_s_per_token += 0.2 * (took_s / step.size - costs.read_s_per_token)
+
+    def _report(self, drawn: list[Drawn]) -> list[WorkerReport]:
+        """The step's text in one Chunks, then the ends."""
+        chunks = tuple(said.chunk for said in drawn if said.chunk is not None)
+        reports: list[WorkerReport] = [Chunks(chunks)] if chunks else []
         now = time.perf_counter()
-        for sequence in seated:
-            self._voices[sequence.job_id].started_at = now
-        return [Started(s.job_id, s.prompt_tokens) for s in seated]
-
-    def _draw(self, context: LlamaContext, drawing: list[tuple[Sequence, int]]) -> list[WorkerReport]:
-        """One new token for each drawing sequence; the step's text in one Chunks, then the ends."""
-        if not drawing:
-            return []
-        greedy = _argmax(context, len(drawing)) if self._is_any_greedy(drawing) else []
-        chunks: list[Chunk] = []
-        ends: list[WorkerReport] = []
-        now = time.perf_counter()
-        for index, (sequence, row) in enumerate(drawing):
-            voice = self._voices[sequence.job_id]
-            token = greedy[index] if voice.sampler is None else voice.sampler.draw(context.handle, row)
-            voice.steps += 1
-            voice.neighbours += len(drawing)
-            if voice.first_at is None:
-                voice.first_at = now
-            text, reason = self._take(sequence, voice, token=token)
-            if text or (sequence.is_paused and reason is None):
-                chunks.append(Chunk(sequence.job_id, text, sequence.completion_tokens))
-            if reason is not None:
-                ends.append(self._complete(sequence, reason, now=now))
-        return [Chunks(tuple(chunks)), *ends] if chunks else ends
-
-    def _is_any_greedy(self, drawing: list[tuple[Sequence, int]]) -> bool:
-        return any(self._voices[sequence.job_id].sampler is None for sequence, _ in drawing)
-
-    def _take(self, sequence: Sequence, voice: _Voice, *, token: int) -> tuple[str, FinishReason | None]:
-        """Let a sequence have its token: the text that it completes, and why the sequence ends, if it does."""
-        piece = self._loaded_model().piece(token)
-        if piece is None:
-            return voice.text.finish(), FinishReason.STOP
-        sequence.tokens.append(token)
-        text = voice.text.feed(piece)
-        if voice.text.is_stopped:
-            return text, FinishReason.STOP
-        if sequence.completion_tokens >= sequence.limit:
-            return text + voice.text.finish(), FinishReason.LENGTH
-        return text, None
-
-    def _complete(self, sequence: Sequence, reason: FinishReason, *, now: float) -> Completed:
-        voice = self._voices[sequence.job_id]
-        first_at = voice.first_at or now
-        timing = Timing(
-            prefill_s=first_at - voice.started_at,
-            decode_s=now - first_at,
-            ttft_s=first_at - voice.added_at,
-            batch=voice.neighbours / max(1, voice.steps),
-        )
-        self._drop(sequence)
-        return Completed(sequence.job_id, reason, _usage(sequence), timing)
-
-    def _fail(self, sequence: Sequence, *, kind: FaultKind, message: str) -> JobFault:
-        self._drop(sequence)
-        return JobFault(sequence.job_id, kind, message, _usage(sequence))
-
-    def _fail_all(self, fault: RuntimeFault) -> list[WorkerReport]:
-        running = list(self._batch.running)
-        reports: list[WorkerReport] = [self._fail(s, kind=fault.kind, message=fault.message) for s in running]
-        self._loaded_context().clear()
+        for said in drawn:
+            self._tally.count_drawn(said.tokens, guessed=said.guessed, accepted=said.accepted)
+            if said.fault is not None:
+                reports.append(self._fail(said.sequence, said.fault))
+            elif said.reason is not None:
+                timing = self._voices[said.sequence.job_id].timing(said.sequence, now=now)
+                self._drop(said.sequence)
+                reports.append(Completed(said.sequence.job_id, said.reason, _usage(said.sequence), timing))
         return reports
+
+    def _survive(self, fault: RuntimeFault) -> list[WorkerReport]:
+        """A step has failed: end as few jobs as can be, and believe the KV, not our count, for the others."""
+        ended: list[Sequence] = []
+        if isinstance(fault, OutOfMemory):
+            ended = [self._batch.youngest]
+        elif not isinstance(fault, StepAborted):
+            ended = list(self._batch.running)
+        reports: list[WorkerReport] = [self._fail(sequence, fault) for sequence in ended]
+        context = self._context
+        assert context is not None
+        for sequence in self._batch.running:
+            if sequence.leader is None:
+                fed = min(context.held(sequence.slot), len(sequence.tokens) - 1)
+                sequence.fed = fed if context.trim(sequence.slot, fed) else 0
+        return reports
+
+    def _fail(self, sequence: Sequence, fault: RuntimeFault) -> JobFault:
+        self._drop(sequence)
+        return JobFault(sequence.job_id, fault.kind, fault.message, _usage(sequence))
 
     def _drop(self, sequence: Sequence) -> None:
         self._batch.remove(sequence)
-        _close(self._voices.pop(sequence.job_id))
-        if sequence.slot >= 0:
-            self._loaded_context().forget(sequence.slot)
+        self._voices.pop(sequence.job_id).close()
 
-    def _warm_up(self, context: LlamaContext) -> None:
-        """One token through the whole model, so that the first job does not pay for lazy set-up and page faults."""
-        context.begin()
-        context.put([0], slot=0, position=0, draws=True)
-        context.decode()
-        context.clear()
-
-    def _loaded_model(self) -> LlamaModel:
-        if self._model is None:
+    def _loaded(self) -> tuple[LlamaModel, Plan]:
+        if self._model is None or self._plan is None:
             raise RuntimeFault(FaultKind.BAD_REQUEST, "No model is loaded.")
-        return self._model
-
-    def _loaded_context(self) -> LlamaContext:
-        if self._context is None:
-            raise RuntimeFault(FaultKind.BAD_REQUEST, "No model is loaded.")
-        return self._context
+        return self._model, self._plan
 
 
-def _fill(context: LlamaContext, rows: list[Rows]) -> list[tuple[Sequence, int]]:
-    """Put a step into the context's buffers; the sequences that draw, each with its row."""
+def _pace(plan: Plan, *, can_trim: bool) -> Pace:
+    return Pace(
+        chunk=most_read(plan),
+        is_whole=plan.prefill_chunk == 0 and not plan.steady,
+        joins=plan.continuous_batching,
+        draft_tokens=plan.draft_tokens if can_trim else 0,
+        steady=plan.steady and can_trim,
+    )
+
+
+def _empty_batch() -> Batch:
+    cache = PrefixCache(shares=False, can_trim=False, room_bytes=0)
+    return Batch(KvSlots(0, cache, is_split=True), Pace(chunk=0))
+
+
+def _warm_up(context: LlamaContext) -> int:
+    """One token through the whole model, so that the first job does not pay for lazy set-up and page faults. The bytes
+    of its state."""
     context.begin()
-    if all(row.count == 1 and row.draws for row in rows):
-        sequences = [row.sequence for row in rows]
-        tokens = [s.tokens[row.start] for s, row in zip(sequences, rows, strict=True)]
-        context.put_each(tokens, slots=[s.slot for s in sequences], positions=[row.start for row in rows])
-        return [(sequence, row) for row, sequence in enumerate(sequences)]
-    drawing = []
-    for row in rows:
-        tokens = row.sequence.tokens[row.start : row.start + row.count]
-        last = context.put(tokens, slot=row.sequence.slot, position=row.start, draws=row.draws)
-        if row.draws:
-            drawing.append((row.sequence, last))
-    return drawing
-
-
-def _argmax(context: LlamaContext, outputs: int) -> list[int]:
-    picked: list[int] = np.argmax(context.logits(outputs), axis=1).tolist()
-    return picked
+    context.put([0], slot=0, position=0, draws=1)
+    context.decode()
+    size = context.state_bytes(0)
+    context.clear()
+    return size
 
 
 def _usage(sequence: Sequence) -> Usage:
-    read = sequence.prompt_tokens if sequence.completion_tokens else min(sequence.fed, sequence.prompt_tokens)
+    read = sequence.prompt_tokens if sequence.completion_tokens else sequence.read
     return Usage(read, sequence.completion_tokens)
-
-
-def _close(voice: _Voice) -> None:
-    if voice.sampler is not None:
-        voice.sampler.close()

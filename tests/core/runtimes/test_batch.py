@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.job import JobId
-from core.runtimes.batch import Batch, Move, Sequence
+from core.runtimes.batch import Batch, Pace
+from core.runtimes.kv_slots import Copy, Forget, KvSlots
+from core.runtimes.prefix_cache import PrefixCache
+from core.runtimes.sequence import Sequence
+
+
+def _batch(slots: int, chunk: int, *, pace: Pace | None = None) -> Batch:
+    cache = PrefixCache(shares=False, can_trim=True, room_bytes=0)
+    return Batch(KvSlots(slots, cache, is_split=True), pace or Pace(chunk=chunk))
 
 
 def _sequence(name: str, prompt: int = 4, *, allowance: int | None = None) -> Sequence:
@@ -24,7 +32,7 @@ def _step(batch: Batch) -> list[tuple[str, int, bool]]:
 
 
 def test_a_long_prompt_is_read_in_chunks_beside_its_decoding_neighbours() -> None:
-    batch = Batch(slots=2, chunk=4)
+    batch = _batch(2, 4)
     batch.add(_sequence("a", 2))
     assert _step(batch) == [("a", 2, True)]
     batch.add(_sequence("b", 9))
@@ -34,7 +42,7 @@ def test_a_long_prompt_is_read_in_chunks_beside_its_decoding_neighbours() -> Non
 
 
 def test_a_joiner_takes_the_lowest_free_slot_and_waits_for_one() -> None:
-    batch = Batch(slots=2, chunk=9)
+    batch = _batch(2, 9)
     first, second, third = (_sequence(name) for name in "abc")
     for sequence in (first, second, third):
         batch.add(sequence)
@@ -45,7 +53,7 @@ def test_a_joiner_takes_the_lowest_free_slot_and_waits_for_one() -> None:
 
 
 def test_a_sequence_stops_at_its_allowance_and_goes_on_when_it_is_raised() -> None:
-    batch = Batch(slots=1, chunk=9)
+    batch = _batch(1, 9)
     sequence = _sequence("a", allowance=2)
     batch.add(sequence)
     assert [_step(batch) for _ in range(3)] == [[("a", 4, True)], [("a", 1, True)], []]
@@ -56,7 +64,7 @@ def test_a_sequence_stops_at_its_allowance_and_goes_on_when_it_is_raised() -> No
 
 
 def test_with_nothing_allowed_the_prompt_is_read_but_for_the_token_that_would_draw() -> None:
-    batch = Batch(slots=1, chunk=3)
+    batch = _batch(1, 3)
     sequence = _sequence("a", 5, allowance=0)
     batch.add(sequence)
     assert [_step(batch) for _ in range(3)] == [[("a", 3, False)], [("a", 1, False)], []]
@@ -65,22 +73,85 @@ def test_with_nothing_allowed_the_prompt_is_read_but_for_the_token_that_would_dr
 
 
 def test_the_highest_slot_moves_into_a_gap_only_when_nobody_waits() -> None:
-    batch = Batch(slots=3, chunk=9)
+    batch = _batch(3, 9)
     sequences = [_sequence(name) for name in "abcd"]
     for sequence in sequences:
         batch.add(sequence)
     batch.seat()
     batch.remove(sequences[0])
-    assert batch.close_gap() is None
+    batch.tidy()
+    assert sequences[2].slot == 2
     batch.remove(sequences[3])
-    assert batch.close_gap() == Move(source=2, target=0)
+    batch.slots.take_orders()
+    batch.tidy()
+    assert batch.slots.take_orders() == [Copy(2, 0, 0), Forget(2)]
     assert sequences[2].slot == 0
-    assert batch.close_gap() is None
+    batch.tidy()
+    assert batch.slots.take_orders() == []
+
+
+def test_a_sequence_that_waits_long_for_its_allowance_makes_way() -> None:
+    batch = _batch(4, 9)
+    paused, other, third = _sequence("a"), _sequence("b"), _sequence("c", allowance=1)
+    for sequence in (other, third, paused):
+        batch.add(sequence)
+    for _ in range(30):
+        _step(batch)
+        batch.tidy()
+    assert (other.slot, paused.slot, third.slot) == (0, 1, 3)
+
+
+def test_without_continuous_batching_nobody_joins_until_all_have_ended() -> None:
+    batch = _batch(2, 9, pace=Pace(chunk=9, joins=False))
+    sequences = [_sequence(name) for name in "abcd"]
+    for sequence in sequences[:2]:
+        batch.add(sequence)
+    _step(batch)
+    batch.add(sequences[2])
+    batch.remove(sequences[0])
+    assert _step(batch) == [("b", 1, True)]
+    batch.remove(sequences[1])
+    assert batch.can_step
+    assert _step(batch) == [("c", 4, True)]
+
+
+def test_without_chunks_prompts_are_read_whole_and_one_that_does_not_fit_waits() -> None:
+    batch = _batch(3, 10, pace=Pace(chunk=10, is_whole=True))
+    for name, prompt in (("a", 6), ("b", 5), ("c", 4)):
+        batch.add(_sequence(name, prompt))
+    assert _step(batch) == [("a", 6, True), ("c", 4, True)]
+    assert _step(batch) == [("a", 1, True), ("b", 5, True), ("c", 1, True)]
+
+
+def test_a_preempted_sequence_gives_up_its_slot_and_comes_back_before_newcomers() -> None:
+    batch = _batch(1, 9)
+    first, second, third = (_sequence(name) for name in "abc")
+    for sequence in (first, second, third):
+        batch.add(sequence)
+    batch.seat()
+    assert batch.preempt(first) and not batch.preempt(first)
+    assert batch.seat() == [second]
+    batch.resume(first)
+    batch.remove(second)
+    assert batch.seat() == [] and first.slot == 0
+
+
+def test_one_preempted_in_the_queue_is_not_seated_until_it_is_resumed() -> None:
+    batch = _batch(1, 9)
+    sequence = _sequence("a")
+    batch.add(sequence)
+    assert batch.preempt(sequence)
+    assert batch.seat() == [] and not batch.can_step
+    batch.resume(sequence)
+    batch.resume(sequence)
+    assert batch.seat() == [sequence] and batch.seat() == []
+    batch.remove(sequence)
+    assert len(batch) == 0
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 6)), min_size=1, max_size=8), st.integers(1, 8))
 def test_rows_rise_by_slot_within_the_chunk_and_everyone_finishes(jobs: list[tuple[int, int]], chunk: int) -> None:
-    batch = Batch(slots=3, chunk=chunk)
+    batch = _batch(3, chunk)
     for number, (prompt, limit) in enumerate(jobs):
         batch.add(Sequence(JobId(str(number)), [1] * prompt, limit=limit, allowance=None))
     for _ in range(2000):
@@ -88,7 +159,7 @@ def test_rows_rise_by_slot_within_the_chunk_and_everyone_finishes(jobs: list[tup
         rows = batch.next_rows()
         slots = [row.sequence.slot for row in rows]
         assert slots == sorted(set(slots))
-        assert sum(row.count for row in rows if row.sequence.is_prefilling) <= chunk
+        assert sum(row.count for row in rows if row.sequence.is_reading) <= chunk
         for row in rows:
             row.sequence.fed += row.count
             if row.draws:

@@ -1,0 +1,277 @@
+"""Who sits in which slot, and what must be done to the slots' KV so that nothing is read twice.
+
+Pure: orders are collected and carried out by kv_store. Split KV has a stream for each slot, and only consecutive slots
+share a pass over the weights: jobs take the lowest. Unified KV shares one pool: copying between slots costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from core.runtimes.prefix_cache import MIN_SHARED, Kept, PrefixCache, common_prefix
+from core.runtimes.sequence import Sequence
+
+# So many more tokens of another's unread prompt are worth waiting for.
+MIN_AWAITED = 32
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Empty a slot."""
+
+    slot: int
+
+
+class Trim(msgspec.Struct, frozen=True):
+    """Forget everything in a slot but its first tokens."""
+
+    slot: int
+    tokens: int
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """Let a slot hold exactly the first tokens of another."""
+
+    source: int
+    target: int
+    tokens: int
+
+
+class Save(msgspec.Struct, frozen=True):
+    """Copy a slot to host memory, under this key."""
+
+    slot: int
+    key: int
+
+
+class Restore(msgspec.Struct, frozen=True):
+    """Let a slot hold exactly the first tokens of what was saved under this key."""
+
+    key: int
+    slot: int
+    tokens: int
+
+
+class Discard(msgspec.Struct, frozen=True):
+    """Forget what was saved under this key."""
+
+    key: int
+
+
+KvOrder = Forget | Trim | Copy | Save | Restore | Discard
+
+
+class KvSlots:
+    """The slots. live: the sequence in each of them, or None; what idle ones still hold is the cache's."""
+
+    def __init__(self, count: int, cache: PrefixCache, *, is_split: bool) -> None:
+        self.live: list[Sequence | None] = [None] * count
+        self.cache = cache
+        self.is_split = is_split
+        self._orders: list[KvOrder] = []
+
+    def take_orders(self) -> list[KvOrder]:
+        """What is to be done to the KV, in this order, before the next step."""
+        orders, self._orders = self._orders, []
+        return orders
+
+    @property
+    def has_free(self) -> bool:
+        """Whether a slot has no job."""
+        return None in self.live
+
+    def seat(self, sequence: Sequence) -> None:
+        """Give a sequence a free slot, and the KV of what it begins with: now, or when its leader has read it."""
+        slot = self._place(sequence)
+        self.live[slot] = sequence
+        sequence.slot = slot
+        sequence.is_preempted = False
+        sequence.leader, sequence.shared = self._leader(sequence)
+        if sequence.leader is None:
+            self.fill(sequence)
+
+    def fill(self, sequence: Sequence) -> None:
+        """Put the longest known beginning of its tokens into its slot."""
+        sequence.leader = None
+        target = sequence.slot
+        kept, tokens = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
+        other, of_other = self._live_source(sequence)
+        is_kept = kept is not None and (tokens > of_other or (tokens == of_other and kept.slot == target))
+        source = (kept.slot if kept is not None else None) if is_kept else (other.slot if other is not None else None)
+        here = self.cache.at(target)
+        if here is not None and not (here is kept and is_kept and tokens == len(here.tokens)):
+            self._displace(here, avoid=() if source is None else (source,))
+        if is_kept and kept is not None:
+            self._take(kept, sequence, tokens=tokens, source=source)
+        elif other is not None:
+            tokens = of_other
+            self._orders.append(Copy(other.slot, target, tokens))
+        else:
+            tokens = 0
+            self._orders.append(Forget(target))
+        sequence.advance(tokens)
+        if not sequence.has_begun:
+            sequence.cached = tokens
+            sequence.has_begun = True
+
+    def follow(self) -> list[Sequence]:
+        """Fill those whose leader has read far enough, or has left; who they are."""
+        ready = [s for s in self.live if s is not None and is_led_no_more(s)]
+        for sequence in ready:
+            self.fill(sequence)
+        return ready
+
+    def leave(self, sequence: Sequence, *, comes_back: bool = False) -> None:
+        """Free a sequence's slot; what it holds is kept for itself, if it comes back, and for others."""
+        slot, sequence.slot = sequence.slot, -1
+        self.live[slot] = None
+        if sequence.leader is not None:
+            sequence.leader = None
+            return
+        tokens = sequence.tokens[: sequence.fed]
+        sequence.fed = 0
+        if not tokens or not (comes_back or (self.cache.shares and len(tokens) >= MIN_SHARED)):
+            self._orders.append(Forget(slot))
+            return
+        owner = sequence.job_id if comes_back else None
+        self._clear_away(self.cache.keep(slot, tokens, scope=sequence.scope, owner=owner))
+
+    def disown(self, sequence: Sequence) -> None:
+        """A preempted sequence has ended without coming back."""
+        self._clear_away(self.cache.disown(sequence.job_id))
+
+    def close_gap(self) -> None:
+        """Move the highest sequence that steps into the lowest hole below it: with split KV, a hole costs a pass a
+        step."""
+        top = max((s.slot for s in self.live if s is not None and s.due() > 0), default=-1)
+        hole = next((slot for slot in range(top) if self.live[slot] is None), None)
+        if hole is not None and self.is_split:
+            self._move(top, hole)
+
+    def raise_paused(self, sequence: Sequence) -> None:
+        """Move one that has waited long for its allowance out of its neighbours' way, if a slot above is free."""
+        free = next((slot for slot in range(len(self.live) - 1, sequence.slot, -1) if self.live[slot] is None), None)
+        is_in_the_way = any(s is not None for s in self.live[sequence.slot + 1 : free])
+        if free is not None and is_in_the_way and self.is_split:
+            self._move(sequence.slot, free)
+
+    def trim(self, sequence: Sequence, tokens: int) -> None:
+        """Let a sequence's slot hold its first tokens only."""
+        self._orders.append(Trim(sequence.slot, tokens))
+
+    def evict(self) -> bool:
+        """Give up the idle slot's KV that is worth least; False when there is none."""
+        worst = self.cache.worst(kept for kept in self.cache if kept.slot is not None)
+        if worst is None or worst.slot is None:
+            return False
+        slot = worst.slot
+        self._evict(worst)
+        self._orders.append(Forget(slot))
+        return True
+
+    def forget_all(self) -> None:
+        """The KV of every slot is gone."""
+        self._orders.clear()
+        for kept in [kept for kept in self.cache if kept.slot is not None]:
+            self.cache.drop(kept)
+
+    def _place(self, sequence: Sequence) -> int:
+        free = [slot for slot, occupant in enumerate(self.live) if occupant is None]
+        if self.is_split:
+            return free[0]
+        kept = {k.slot: k for k in self.cache if k.slot is not None}
+        found, tokens = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
+        if found is not None and found.slot in free and tokens == len(found.tokens):
+            return found.slot
+        empty = [slot for slot in free if slot not in kept]
+        if empty:
+            return empty[0]
+        worst = self.cache.worst([kept[slot] for slot in free if kept[slot] is not found] or [kept[free[0]]])
+        return free[0] if worst is None or worst.slot is None else worst.slot
+
+    def _take(self, kept: Kept, sequence: Sequence, *, tokens: int, source: int | None) -> None:
+        """Fill from a kept entry; one that is used to its end has nothing more to give."""
+        if source is None:
+            self._orders.append(Restore(kept.key, sequence.slot, tokens))
+        elif source == sequence.slot:
+            self._orders.append(Trim(source, tokens))
+        else:
+            self._orders.append(Copy(source, sequence.slot, tokens))
+        if tokens < len(kept.tokens):
+            self.cache.use(kept)
+            return
+        self.cache.drop(kept)
+        if source is None:
+            self._orders.append(Discard(kept.key))
+        elif source != sequence.slot:
+            self._orders.append(Forget(source))
+
+    def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
+        """Who is about to read what this one begins with, and how much of it."""
+        if not (self.cache.shares and self.cache.can_trim):
+            return None, 0
+        _, known = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
+        known = max(known, self._live_source(sequence)[1])
+        leader, most = None, known + MIN_AWAITED - 1
+        for other in self.live:
+            if other is None or other is sequence or not other.is_reading or other.scope != sequence.scope:
+                continue
+            shared = min(common_prefix(other.tokens, sequence.tokens), len(other.tokens) - 1, len(sequence.tokens) - 1)
+            if shared > most:
+                leader, most = other, shared
+        return leader, most if leader is not None else 0
+
+    def _live_source(self, sequence: Sequence) -> tuple[Sequence | None, int]:
+        best, most = None, MIN_SHARED - 1
+        for other in self.live if self.cache.shares else ():
+            if other is None or other is sequence or other.scope != sequence.scope:
+                continue
+            shared = min(common_prefix(other.tokens, sequence.tokens), other.fed, len(sequence.tokens) - 1)
+            if shared > most and (self.cache.can_trim or shared == other.fed):
+                best, most = other, shared
+        return best, most if best is not None else 0
+
+    def _displace(self, here: Kept, *, avoid: Collection[int]) -> None:
+        """A slot is about to be overwritten: take what it holds to an idle slot of less worth, or give it up."""
+        idle = [slot for slot, s in enumerate(self.live) if s is None and slot != here.slot and slot not in avoid]
+        spot = next((slot for slot in idle if self.cache.at(slot) is None), None)
+        if spot is None:
+            worst = self.cache.worst(kept for kept in self.cache if kept.slot in idle)
+            if worst is not None and self.cache.worst((here, worst)) is worst:
+                spot = worst.slot
+                self._evict(worst)
+        if spot is None or here.slot is None or not self.is_split:
+            self._evict(here)
+            return
+        self._orders.append(Copy(here.slot, spot, len(here.tokens)))
+        here.slot = spot
+
+    def _move(self, source: int, target: int) -> None:
+        """Take a sequence, and what it has in its slot, over to a free slot."""
+        sequence = self.live[source]
+        assert sequence is not None
+        self.live[target], self.live[source] = sequence, None
+        sequence.slot = target
+        if sequence.leader is not None:
+            return
+        here = self.cache.at(target)
+        if here is not None:
+            self._displace(here, avoid=(source,))
+        self._orders += [Copy(source, target, sequence.fed), Forget(source)]
+
+    def _evict(self, kept: Kept) -> None:
+        slot = kept.slot
+        if slot is not None and self.cache.evict(kept):
+            self._orders.append(Save(slot, kept.key))
+            self._orders += [Discard(lost.key) for lost in self.cache.overflow()]
+
+    def _clear_away(self, gone: list[Kept]) -> None:
+        for kept in gone:
+            self._orders.append(Discard(kept.key) if kept.slot is None else Forget(kept.slot))
+
+
+def is_led_no_more(sequence: Sequence) -> bool:
+    """Whether a sequence waits for a leader that has read far enough, or has lost its slot."""
+    leader = sequence.leader
+    return leader is not None and (leader.slot < 0 or (leader.leader is None and leader.fed >= sequence.shared))

@@ -1,0 +1,176 @@
+"""What the KV of slots without a job still holds, what was saved to host memory, and which of it is worth keeping.
+
+Pure: knows tokens and places, never the KV itself. Nothing is ever given to a job of another scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from core.job import JobId
+
+# Fewer tokens are read again sooner than they are found and copied.
+MIN_SHARED = 16
+# How often a prompt that was read once is asked for again, while nothing is known of it.
+REUSE_ODDS = 0.25
+
+
+class Costs(msgspec.Struct):
+    """What things cost on this machine: first guesses, then what was measured."""
+
+    read_s_per_token: float = 2e-3
+    copy_s_per_byte: float = 5e-10
+    bytes_per_token: float = 0.0
+
+
+class Kept(msgspec.Struct, eq=False):
+    """Tokens whose KV is in a slot, or saved in host memory (slot None) under its key.
+
+    owner is a preempted job, which must be able to go on from here. rank is what eviction goes by.
+    """
+
+    key: int
+    scope: str
+    tokens: list[int]
+    slot: int | None
+    owner: JobId | None = None
+    uses: int = 1
+    rank: float = 0.0
+
+
+class PrefixCache:
+    """Kept prefixes, evicted by GreedyDual: rank = floor + uses * tokens, and the floor rises with each eviction.
+
+    shares: whether jobs may use what others left. room_bytes bounds what is saved in host memory.
+    can_trim: whether the model's memory can forget a tail; if not, only whole entries can be gone on from.
+    """
+
+    def __init__(self, *, shares: bool, can_trim: bool, room_bytes: int) -> None:
+        self.shares = shares
+        self.can_trim = can_trim
+        self.costs = Costs()
+        self._room_bytes = room_bytes
+        self._entries: dict[int, Kept] = {}
+        self._floor = 0.0
+        self._next_key = 0
+
+    def __iter__(self) -> Iterator[Kept]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def at(self, slot: int) -> Kept | None:
+        """What an idle slot holds."""
+        return next((kept for kept in self if kept.slot == slot), None)
+
+    def keep(self, slot: int, tokens: list[int], *, scope: str, owner: JobId | None = None) -> list[Kept]:
+        """Remember a slot that its job has left; the entries that it makes superfluous, which are forgotten."""
+        kept = Kept(self._next_key, scope, tokens, slot, owner)
+        self._next_key += 1
+        covered = [old for old in self if self._is_covered(old, kept)]
+        for old in covered:
+            kept.uses = max(kept.uses, old.uses)
+            del self._entries[old.key]
+        self._entries[kept.key] = kept
+        self._rank(kept)
+        return covered
+
+    def find(self, tokens: list[int], *, scope: str, job_id: JobId) -> tuple[Kept | None, int]:
+        """The entry that gives this job most of its tokens, and how many; the last token is never taken from it."""
+        best: Kept | None = None
+        most = 0
+        for kept in self:
+            if kept.owner != job_id and not (self.shares and kept.scope == scope):
+                continue
+            shared = min(common_prefix(kept.tokens, tokens), len(tokens) - 1)
+            if not self.can_trim and shared < len(kept.tokens):
+                continue
+            # of two that give the same, the one that is in a slot costs less
+            if shared > most or (shared == most and best is not None and best.slot is None and kept.slot is not None):
+                best, most = kept, shared
+        if best is None or (most < MIN_SHARED and best.owner != job_id):
+            return None, 0
+        return best, most
+
+    def use(self, kept: Kept) -> None:
+        """Count a hit."""
+        kept.uses += 1
+        self._rank(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Forget an entry."""
+        self._entries.pop(kept.key, None)
+
+    def worst(self, among: Iterable[Kept]) -> Kept | None:
+        """The one to lose first: of those that nobody waits for, the lowest rank."""
+        return min(among, key=lambda kept: (kept.owner is not None, kept.rank), default=None)
+
+    def evict(self, kept: Kept) -> bool:
+        """Take an entry out of its slot: True when it is worth saving to host memory first, else it is forgotten."""
+        self._floor = max(self._floor, kept.rank)
+        if self._is_worth_saving(kept):
+            kept.slot = None
+            return True
+        self.drop(kept)
+        return False
+
+    def overflow(self) -> list[Kept]:
+        """Forget saved entries, worst first, until what is saved fits; those that were forgotten."""
+        lost = []
+        saved = [kept for kept in self if kept.slot is None]
+        while sum(map(self._bytes, saved)) > self._room_bytes:
+            worst = self.worst(saved)
+            assert worst is not None
+            saved.remove(worst)
+            self.drop(worst)
+            lost.append(worst)
+        return lost
+
+    def disown(self, job_id: JobId) -> list[Kept]:
+        """The job does not come back: what it left becomes a prefix like any other. What nobody may use is forgotten,
+        and returned."""
+        left = [kept for kept in self if kept.owner == job_id]
+        for kept in left:
+            kept.owner = None
+            if not self.shares:
+                self.drop(kept)
+        return [] if self.shares else left
+
+    def _bytes(self, kept: Kept) -> float:
+        return len(kept.tokens) * self.costs.bytes_per_token
+
+    def _rank(self, kept: Kept) -> None:
+        kept.rank = self._floor + kept.uses * len(kept.tokens)
+
+    def _is_covered(self, old: Kept, new: Kept) -> bool:
+        is_same = old.scope == new.scope and old.owner is None and self.can_trim
+        return is_same and common_prefix(old.tokens, new.tokens) == len(old.tokens)
+
+    def _is_worth_saving(self, kept: Kept) -> bool:
+        """Whether reading it again would cost more, by what is known, than saving and loading it."""
+        size = self._bytes(kept)
+        if not 0 < size <= self._room_bytes:
+            return False
+        others = (common_prefix(kept.tokens, o.tokens) for o in self if o is not kept and o.scope == kept.scope)
+        unique = len(kept.tokens) - max(others, default=0)
+        odds = 1.0 if kept.owner is not None else 1 - (1 - REUSE_ODDS) ** kept.uses
+        return odds * unique * self.costs.read_s_per_token > 2 * size * self.costs.copy_s_per_byte
+
+
+def common_prefix(one: list[int], other: list[int]) -> int:
+    """How many tokens two lists have in common at their beginning; compares slices, so that C does the work."""
+    low, high = 0, min(len(one), len(other))
+    if high == 0 or one[0] != other[0]:
+        return 0
+    if one[:high] == other[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
