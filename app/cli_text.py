@@ -49,6 +49,7 @@ def status_object(state: NodeState) -> dict[str, Any]:
         "warning": "" if state.machine is None else state.machine.warning,
         "model": None if state.choice is None else state.choice.plan.model,
         "plan": None if state.choice is None else plan_object(state),
+        "sandbox": None if state.worker is None else state.worker.sandbox,
         "jobs_running": len(state.jobs),
         "jobs_finished": state.total.finished,
         "tokens_per_s": state.samples[-1].tokens_per_s if state.samples else 0.0,

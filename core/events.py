@@ -292,7 +292,7 @@ class ThroughputMeasured(msgspec.Struct, frozen=True, tag="throughput_measured")
 
 
 class WorkerStarted(msgspec.Struct, frozen=True, tag="worker_started"):
-    """A worker has the model in memory."""
+    """A worker has the model in memory; sandbox says what it is kept from, and why not from more."""
 
     at: float
     model: str
@@ -300,6 +300,7 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag="worker_started"):
     load_s: float
     memory_bytes: int
     device_bytes: dict[str, int] = {}
+    sandbox: str = ""
 
 
 class WorkerDied(msgspec.Struct, frozen=True, tag="worker_died"):

@@ -15,7 +15,7 @@ import trio
 
 from core import events as e
 from core.admission import Refused
-from core.job import JOB_ID, JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage
+from core.job import JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage
 from core.job_output import JobOutput, OutputEnded
 from core.journal import Journal
 from core.lane_book import LaneBook, Terms
@@ -23,7 +23,8 @@ from core.live_job import LiveJob, Source
 from core.model_server import ModelServer
 from core.offer import Quote, Reject
 from core.payments.channel import Fault, PaymentChannel
-from core.payments.voucher import MAX_AMOUNT, Party, Voucher
+from core.payments.voucher import Party, Voucher
+from core.proposal import unfit
 from core.worker import messages as w
 from core.worker.process import WorkerDied
 
@@ -96,6 +97,8 @@ class JobDesk:
         prompt_tokens = await self._server.count(terms.job_id, request.messages, deadline_s=COUNT_TIMEOUT_S)
         if prompt_tokens is None:
             return self._declined(request, "The model is busy.", retry_after_s=2.0)
+        if isinstance(prompt_tokens, str):
+            return self._declined(request, prompt_tokens)
         if prompt_tokens + terms.max_tokens > self._server.plan.slot_context_tokens:
             return self._declined(request, "Prompt and answer are longer than the context of this model.")
         channel = await self._ports.channel(source.payer)
@@ -210,15 +213,10 @@ class JobDesk:
         terms = request.terms
         if refusal := self._ports.refusal():
             return refusal
-        is_taken = terms.job_id in self._asking or self._find(terms.job_id) is not None
-        if is_taken or not JOB_ID.fullmatch(terms.job_id):
+        if reason := unfit(request, self._server.plan):
+            return reason
+        if terms.job_id in self._asking or self._find(terms.job_id) is not None:
             return "The job id is not usable or already taken."
-        if not all(0 <= amount <= MAX_AMOUNT for amount in (terms.bid_per_mtok, terms.max_total, terms.prompt_bytes)):
-            return "An amount is out of bounds."
-        if terms.model != self._server.plan.model:
-            return f"This peer serves {self._server.plan.model}."
-        if not 0 < terms.max_tokens <= self._server.plan.slot_context_tokens or not request.messages:
-            return "The job asks for no tokens, or more than the context holds."
         ours = sum(live.payer_id == payer.id for live in self._live.values()) + self._lanes.unpaid_jobs(payer.id)
         quoted = [*self._asking.values(), *(live.peer for live in self._quoted.values())]
         if ours >= MAX_LIVE_A_PAYER or len(quoted) >= MAX_QUOTED or quoted.count(peer) >= MAX_QUOTED_A_PEER:
@@ -347,10 +345,15 @@ class JobDesk:
         for live in tuple(self._live.values()):
             if not live.is_running:
                 continue
-            if live.usage.completion_tokens == 0 and not live.is_retried and not live.cancel_reason:
+            if live.usage.completion_tokens == 0:
+                live.started_at = None  # a prompt that was read in vain costs nothing
+            if live.cancel_reason:
+                await self._end(live, JobState.CANCELLED, reason=live.cancel_reason)
+            elif live.usage.completion_tokens == 0 and not live.is_retried:
                 self._requeue(live)
             else:
-                await self._end(live, JobState.FAILED, reason=f"The worker stopped while this job ran: {died.reason}")
+                reason = f"The worker stopped while this job ran: {died.reason}."
+                await self._end(live, JobState.FAILED, reason=reason)
 
     def _requeue(self, live: LiveJob) -> None:
         now = self._ports.clock()

@@ -145,6 +145,12 @@ class Confined(msgspec.Struct, frozen=True, tag="confined"):
     holds: tuple[str, ...]
     lacks: tuple[str, ...] = ()
 
+    @property
+    def sentence(self) -> str:
+        """For the owner."""
+        confined = f"Confined: {', '.join(self.holds) or 'nothing'}."
+        return f"{confined} Not confined: {'; '.join(self.lacks)}." if self.lacks else confined
+
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The model is ready. memory_bytes is what model, KV and compute buffers take; device_bytes the same by device."""

@@ -57,10 +57,10 @@ _AARCH64 = {
 _CLONE3 = 435
 
 
-class Processor(msgspec.Struct, frozen=True):
+class Architecture(msgspec.Struct, frozen=True):
     """What a filter must know of a processor: its AUDIT_ARCH, what is refused, and the calls that are looked into."""
 
-    architecture: int
+    audit_number: int
     refused: dict[str, int]
     clone: int
     kill: int
@@ -69,15 +69,15 @@ class Processor(msgspec.Struct, frozen=True):
     ioctl: int
 
 
-PROCESSORS = {
-    "x86_64": Processor(0xC000003E, _X86_64 | _NEWER, clone=56, kill=62, tgkill=234, prlimit64=302, ioctl=16),
-    "aarch64": Processor(0xC00000B7, _AARCH64 | _NEWER, clone=220, kill=129, tgkill=131, prlimit64=261, ioctl=29),
+ARCHITECTURES = {
+    "x86_64": Architecture(0xC000003E, _X86_64 | _NEWER, clone=56, kill=62, tgkill=234, prlimit64=302, ioctl=16),
+    "aarch64": Architecture(0xC00000B7, _AARCH64 | _NEWER, clone=220, kill=129, tgkill=131, prlimit64=261, ioctl=29),
 }
 
 
 def refuse_calls() -> None:
     """Enter the filter; threads that start later inherit it. Needs no_new_privs, before any thread. Raises OSError."""
-    processor = PROCESSORS.get(platform.machine())
+    processor = ARCHITECTURES.get(platform.machine())
     if processor is None:
         raise OSError(errno.ENOSYS, f"there is no filter for {platform.machine()}")
     steps = program(processor, pid=os.getpid())
@@ -89,9 +89,9 @@ def refuse_calls() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def program(processor: Processor, *, pid: int) -> list[bytes]:
+def program(processor: Architecture, *, pid: int) -> list[bytes]:
     """The filter in BPF for the process of this id. Each question is followed by its answer: no jump is long."""
-    steps = [_step(_LOAD, _ARCHITECTURE), _step(_EQUAL, processor.architecture, yes=1), _refusal(errno.EPERM)]
+    steps = [_step(_LOAD, _ARCHITECTURE), _step(_EQUAL, processor.audit_number, yes=1), _refusal(errno.EPERM)]
     steps += [_step(_LOAD, _NUMBER), _step(_AT_LEAST, _X32, no=1), _refusal(errno.EPERM)]
     for number in sorted(processor.refused.values()):
         steps += [_step(_EQUAL, number, no=1), _refusal(errno.EPERM)]

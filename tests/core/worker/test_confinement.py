@@ -15,12 +15,12 @@ import pytest
 from core.worker import landlock
 from core.worker import messages as w
 from core.worker.grants import Grants, grants_of, make_targets
-from core.worker.seccomp import PROCESSORS, Processor, program
+from core.worker.seccomp import ARCHITECTURES, Architecture, program
 
 ROOT = Path(__file__).resolve().parents[3]
 IS_LINUX = sys.platform == "linux"
 HAS_LANDLOCK = IS_LINUX and landlock.version() > 0
-X86_64, AARCH64 = PROCESSORS["x86_64"], PROCESSORS["aarch64"]
+X86_64, AARCH64 = ARCHITECTURES["x86_64"], ARCHITECTURES["aarch64"]
 ALLOWED, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 
 INSIDE = """
@@ -198,8 +198,8 @@ def test_weights_that_are_a_folder_are_granted_with_it(tmp_path: Path) -> None:
     assert grants_of(w.Inspect(str(tmp_path / "model.safetensors"))) == Grants((str(tmp_path),))
 
 
-@pytest.mark.parametrize("processor", PROCESSORS.values(), ids=PROCESSORS)
-def test_the_filter_refuses_each_call_of_its_list_and_allows_others(processor: Processor) -> None:
+@pytest.mark.parametrize("processor", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_filter_refuses_each_call_of_its_list_and_allows_others(processor: Architecture) -> None:
     steps = program(processor, pid=77)
     for number in processor.refused.values():
         assert answer(steps, processor, number) == EPERM
@@ -207,8 +207,8 @@ def test_the_filter_refuses_each_call_of_its_list_and_allows_others(processor: P
         assert answer(steps, processor, number) == ALLOWED
 
 
-@pytest.mark.parametrize("processor", PROCESSORS.values(), ids=PROCESSORS)
-def test_the_filter_looks_into_some_calls(processor: Processor) -> None:
+@pytest.mark.parametrize("processor", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_filter_looks_into_some_calls(processor: Architecture) -> None:
     steps = program(processor, pid=77)
     assert answer(steps, processor, processor.clone, 0x3D0F00) == ALLOWED  # pthread_create
     assert answer(steps, processor, processor.clone, 17) == EPERM  # fork
@@ -235,7 +235,7 @@ def test_calls_of_another_architecture_are_refused() -> None:
     ],
     ids=["x86_64", "aarch64"],
 )
-def test_the_numbers_are_those_of_the_kernels_headers(processor: Processor, header: str) -> None:
+def test_the_numbers_are_those_of_the_kernels_headers(processor: Architecture, header: str) -> None:
     if not Path(header).exists():
         pytest.skip("the kernel's headers are not installed")
     found = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text()))
@@ -243,9 +243,9 @@ def test_the_numbers_are_those_of_the_kernels_headers(processor: Processor, head
     assert {name: str(number) for name, number in ours.items()} == {name: found.get(name) for name in ours}
 
 
-def answer(steps: list[bytes], processor: Processor, number: int, *arguments: int) -> int:
+def answer(steps: list[bytes], processor: Architecture, number: int, *arguments: int) -> int:
     """What the filter returns: a machine for the few instructions that it uses."""
-    words = {0: number, 4: processor.architecture, 16: 0, 24: 0} | {16 + 8 * i: a for i, a in enumerate(arguments)}
+    words = {0: number, 4: processor.audit_number, 16: 0, 24: 0} | {16 + 8 * i: a for i, a in enumerate(arguments)}
     place, loaded = 0, 0
     while True:
         raw = steps[place]
