@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from core.home import Home
@@ -16,11 +17,15 @@ VERSION = "0.1.0"
 MAX_PORT = 65_535
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+WORKER_WORD = "worker"
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one word; the exit code is 0 when it was done."""
-    arguments = _parser().parse_args(sys.argv[1:] if words is None else words)
+    given = sys.argv[1:] if words is None else words
+    if given == [WORKER_WORD]:
+        return _work()
+    arguments = _parser().parse_args(given)
     home = Home(arguments.home.expanduser().absolute())
     try:
         code = _run(arguments, home)
@@ -57,6 +62,13 @@ def has_display() -> bool:
     return False
 
 
+def _work() -> int:
+    """Be a worker child: the frozen app has no other way to start one. Named, not imported: the runtimes are for that
+    process alone."""
+    import_module("core.worker.main").main()
+    return 0
+
+
 def _unread() -> int:
     """Whoever read our answers has gone, as `head` does: nothing more is written, and nothing is said of it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,10 +97,14 @@ def _run(arguments: argparse.Namespace, home: Home) -> int:
             from app.devnet import run_devnet
 
             return run_devnet(home.folder, chain_port=arguments.chain_port, bootstrap_port=arguments.bootstrap_port)
-        case "bench" | "models":
+        case "bench":
             from app.cli_machine import run_machine_word
 
             return run_machine_word(arguments, home)
+        case "models":
+            from app.cli_models import run_models_word
+
+            return run_models_word(arguments, home)
         case _:
             from app.cli import run_control_word
 
@@ -122,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from app.cli import control_words
+    from app.cli_words import model_words
 
     control_words(words, _add_home)
     _add_ask(words)
@@ -131,16 +148,8 @@ def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     devnet.add_argument("--bootstrap-port", type=port, default=0, metavar="PORT", help="of the bootstrap peer")
     bench = words.add_parser("bench", help="measure this computer")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
-    models = words.add_parser("models", help="models on this computer")
-    deeds = models.add_subparsers(dest="deed", required=True, metavar="list|add|serve|remove")
-    listing = deeds.add_parser("list", help="what is installed")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
-    add = deeds.add_parser("add", help="take a GGUF file into the store")
-    add.add_argument("file", type=Path, metavar="FILE", help="a GGUF file; it is copied")
-    add.add_argument("--name", default="", help="its name in the network")
-    for deed, text in (("remove", "delete a model's files from the store"), ("serve", "serve this model")):
-        deeds.add_parser(deed, help=text).add_argument("model", metavar="NAME")
-    for parser in (devnet, bench, models, *deeds.choices.values()):
+    model_words(words, _add_home)
+    for parser in (devnet, bench):
         _add_home(parser)
 
 

@@ -16,7 +16,7 @@ from app.lockfile import HomeLocked
 from app.logs import log_to
 from app.node import EngineWords, run_node
 from core.home import Home
-from core.model_store import ModelStoreError
+from core.model_trouble import ModelStoreError
 from core.network import NetworkError
 from core.payments.chain_values import ChainError
 from core.payments.keystore import WalletLocked

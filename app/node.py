@@ -28,7 +28,9 @@ from core.home import Home
 from core.journal import Journal
 from core.lane_book import Terms
 from core.membership import MembershipParts
+from core.model_shelf import shelf_rules
 from core.model_store import ModelStore
+from core.model_work import ModelWork, in_use
 from core.network import Network, load_network
 from core.payments.redemption import RedemptionPolicy
 from core.payments.settlement import Purse, Settlement
@@ -112,10 +114,17 @@ async def run_node(words: EngineWords, tell: Tell) -> None:
 async def _build(
     journal: Journal, store: Store, *, home: Home, money: Money, settings: Settings
 ) -> Engine:
-    models = ModelStore(home.models)
+    models = ModelStore(
+        home.models,
+        rules=shelf_rules(settings),
+        held=lambda: in_use(journal.state),
+        endpoint=settings.hub_endpoint,
+    )
+    await trio.to_thread.run_sync(models.clean)
     preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=settings)
     if not models.cards():
-        await preparation.add_model(asset_path("demo_model/starling-demo-f16.gguf"), name="starling-demo")
+        demo = str(asset_path("demo_model/starling-demo-f16.gguf"))
+        await ModelWork(journal, models).execute(c.AddModel(demo, "starling-demo"))
     party = money.wallet.party
     domain = EscrowDomain(money.network.chain_id, money.network.escrow)
     policy = RedemptionPolicy(gas_multiple=GAS_MULTIPLE, unsecured_cap=settings.unsecured_credit)

@@ -42,10 +42,35 @@ class AddModel(msgspec.Struct, frozen=True, tag="add_model"):
     name: str = ""
 
 
-class RemoveModel(msgspec.Struct, frozen=True, tag="remove_model"):
-    """Delete a model's files from the store; the file it was added from is left alone."""
+class InstallModel(msgspec.Struct, frozen=True, tag="install_model"):
+    """Fetch a model from the hub into the store: OWNER/NAME, OWNER/NAME:TYPE or OWNER/NAME:FILE."""
+
+    source: str
+    name: str = ""
+
+
+class QuantizeModel(msgspec.Struct, frozen=True, tag="quantize_model"):
+    """Make another quantization of a model, by llama.cpp's name for it, from the file that it was added as."""
 
     model: str
+    quantization: str
+
+
+class VerifyModels(msgspec.Struct, frozen=True, tag="verify_models"):
+    """Read a model's files (empty: all models') again: are they what they were? Refused names those that are not."""
+
+    model: str = ""
+
+
+class RemoveModel(msgspec.Struct, frozen=True, tag="remove_model"):
+    """Delete a model's files from the store, or those of one quantization; the file it was added from is left alone."""
+
+    model: str
+    quantization: str = ""
+
+
+class StopModelWork(msgspec.Struct, frozen=True, tag="stop_model_work"):
+    """Stop whatever is being added, installed, quantized or verified; nothing half done is left."""
 
 
 class ServeModel(msgspec.Struct, frozen=True, tag="serve_model"):
@@ -74,6 +99,7 @@ class QuitEngine(msgspec.Struct, frozen=True, tag="quit_engine"):
     now: bool = False
 
 
+ModelCommand = AddModel | InstallModel | QuantizeModel | VerifyModels | RemoveModel | StopModelWork
 Command = (
     JoinNetwork
     | LeaveNetwork
@@ -81,7 +107,11 @@ Command = (
     | ResumeWork
     | MeasureMachine
     | AddModel
+    | InstallModel
+    | QuantizeModel
+    | VerifyModels
     | RemoveModel
+    | StopModelWork
     | ServeModel
     | CancelJob
     | RedeemVouchers

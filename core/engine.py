@@ -6,8 +6,6 @@ Never draws, never prints, and never touches libp2p or the chain itself: it is h
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import assert_never
 
 import trio
 
@@ -16,9 +14,10 @@ from core import events as e
 from core.benchmark import BenchmarkFailed
 from core.journal import Journal
 from core.membership import Membership, MembershipParts
-from core.model_card import added_text
 from core.model_server import LoadFailed
-from core.model_store import ModelStore, ModelStoreError
+from core.model_store import ModelStore
+from core.model_trouble import ModelStoreError
+from core.model_work import ModelWork, record_models
 from core.node_state import Presence
 from core.payments.settlement import SettlementError
 from core.preparation import CannotServe
@@ -41,6 +40,7 @@ class Engine:
         self._parts = parts
         self._journal: Journal = parts.journal
         self._models = models
+        self._model_work = ModelWork(parts.journal, models)
         self._settlement = parts.settlement
         self._settings = settings
         self._model = settings.model
@@ -53,9 +53,7 @@ class Engine:
     async def run(self) -> None:
         """Serve until QuitEngine or cancellation. Raises Trouble when the machine cannot work as it is."""
         await self._journal.record(*abandoned(self._journal.state, time.time()), e.EngineStarted(time.time()))
-        for card in self._models.cards():
-            if self._journal.state.models.get(card.model) != card:
-                await self._journal.record(e.ModelAdded(time.time(), card))
+        await record_models(self._journal, self._models)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._settlement.run)
             nursery.start_soon(self._read_device)
@@ -93,25 +91,12 @@ class Engine:
                 return c.Done(await self._settlement.withdraw())
             case c.QuitEngine():
                 return await self._quit_engine(command)
-            case _:
-                return await self._execute_on_models(command)
-
-    async def _execute_on_models(
-        self, command: c.MeasureMachine | c.AddModel | c.RemoveModel | c.ServeModel
-    ) -> c.Reply:
-        match command:
             case c.MeasureMachine():
                 return await self._measure()
-            case c.AddModel():
-                known = set(self._journal.state.models)
-                card = await self._parts.preparation.add_model(Path(command.path), name=command.name)
-                return c.Done(added_text(card, is_new=card.model not in known))
-            case c.RemoveModel():
-                return await self._remove(command.model)
             case c.ServeModel():
                 return await self._serve(command.model)
             case _:
-                assert_never(command)
+                return await self._model_work.execute(command)
 
     async def _join_network(self) -> c.Reply:
         self._parts.preparation.card(self._model)
@@ -179,14 +164,6 @@ class Engine:
             self._is_measuring = False
         speed = f"{measured.prefill_tokens_per_s:.0f} prompt and {measured.decode_tokens_per_s:.0f} answer tokens/s"
         return c.Done(f"{measured.device.name} reads {speed} with {measured.model} {measured.quantization}.")
-
-    async def _remove(self, model: str) -> c.Reply:
-        served = self._journal.state.choice.plan.model if self._journal.state.choice is not None else ""
-        if self._membership is not None and served == model:
-            return c.Refused(f"{model} is being served. Leave the network first.")
-        await trio.to_thread.run_sync(self._models.remove, model)
-        await self._journal.record(e.ModelRemoved(time.time(), model))
-        return c.Done(f"{model} is removed.")
 
     async def _serve(self, model: str) -> c.Reply:
         self._parts.preparation.card(model)

@@ -1,329 +1,297 @@
-"""Owns the model files of one home: takes them in, checks them, quantizes them, removes them, and keeps their cards.
+"""The door to a home's models: takes them in from a file or the hub, quantizes, checks, and makes room for them.
 
-Never loads a model in this process: files are opened and quantized in throw-away children. A file under its final name
-is whole: everything is written to a .part first.
+Never loads a model in this process, and never has a file under its final name that is not whole. One change at a time;
+a download only holds up another download.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import shutil
-import threading
+import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import trio
 
-from core.metamodel.quantizations import quantization as quantization_row
-from core.model_card import MAX_NAME_CHARACTERS, ModelCard, ModelVariant
-from core.probe import serving_threads
-from core.worker.messages import Fault, FaultKind, Inspect, Inspected, Quantize, Quantized
-from core.worker.process import run_once
+from core.model_card import ModelCard, ModelFile, ModelVariant, damage_text
+from core.model_download.downloads import Downloads
+from core.model_download.link import open_hub
+from core.model_download.source import HubModel, choose
+from core.model_files import (
+    Tell,
+    copy_or_link,
+    delete,
+    hash_file,
+    joint_sha256,
+    require_space,
+    shards_beside,
+    share,
+    span,
+    sync,
+)
+from core.model_folder import ModelFolder
+from core.model_index import PART
+from core.model_making import expected_bytes, inspect, quantize
+from core.model_shards import shard_name
+from core.model_shelf import GIGABYTE, Held, ShelfRules, to_drop
+from core.model_trouble import ModelStoreError, NoSpace, UnknownModel
 
-INDEX = "index.json"
-PART = ".part"
-MAGIC = b"GGUF"
-PIECE_BYTES = 8 << 20
-INSPECT_S = 120.0
-LINK_FROM_BYTES = 1 << 30
-QUANTIZE_START_S = 600.0
-QUANTIZE_BYTES_PER_S = 500_000
-SPACE_MARGIN = 1.1
-SPACE_SPARE_BYTES = 64 << 20
-
-Tell = Callable[[float, str], None]
-
-
-class ModelStoreError(Exception):
-    """The store could not do it; the message is one sentence for the owner."""
-
-
-class BadModelFile(ModelStoreError):
-    """The file is no whole GGUF model."""
+HUB = "https://huggingface.co"
 
 
-class NoSpace(ModelStoreError):
-    """The disk has too little free space; nothing was changed."""
+class _Incoming(msgspec.Struct, frozen=True):
+    """Files that are to become a model. hashes: of each, when they are known. is_ours: they may be moved away."""
 
-
-class UnknownModel(ModelStoreError):
-    """The store has no such model, or not in this quantization."""
-
-
-class _Index(msgspec.Struct, frozen=True):
-    version: int = 1
-    models: tuple[ModelCard, ...] = ()
+    paths: tuple[Path, ...]
+    name: str | None = None
+    hashes: tuple[str, ...] = ()
+    origin: str = ""
+    is_ours: bool = False
 
 
 class ModelStore:
-    """One folder of models. Open it in as many processes as you like; change it in one."""
+    """Read it in as many processes as you like; change it in one."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rules: ShelfRules | None = None,
+        held: Callable[[], Held] = frozenset,
+        endpoint: str = HUB,
+    ) -> None:
+        self._folder = ModelFolder(folder)
+        self._downloads = Downloads(folder)
+        self._rules = rules or ShelfRules()
+        self._held = held
+        self._endpoint = endpoint
         self._changing = trio.Lock()
-        self._writing = threading.Lock()
-        self._is_clean = False
-        self._cards = {card.model: card for card in _read_index(folder)}
+        self._downloading = trio.Lock()
 
     def cards(self) -> tuple[ModelCard, ...]:
         """The models there are, oldest first."""
-        return tuple(self._cards.values())
+        return self._folder.cards()
 
     def path_of(self, model: str, quantization: str) -> Path:
-        """Where this variant's file is. Raises UnknownModel."""
-        variant = self._card(model).variant(quantization)
-        if variant is None:
-            raise UnknownModel(f"{model} is not on disk as {quantization}.")
-        return self._folder / variant.path
+        """Where this variant's (first) file is. Raises UnknownModel."""
+        return self._folder.path / self._folder.variant(model, quantization).path
+
+    def clean(self) -> None:
+        """Clear away what a killed run left; blocking. Every change does it first."""
+        self._folder.clean()
+        self._downloads.clean(time.time())
 
     async def add(self, path: Path, *, name: str | None = None, on_progress: Tell | None = None) -> ModelCard:
-        """Take in a GGUF (copied; hard-linked when it is large and that works). The same file twice adds nothing.
+        """Take in a GGUF, with all its shards (copied; hard-linked when it is large and that works). The same file
+        twice adds nothing, but makes a damaged one whole.
 
         Raises BadModelFile, NoSpace or ModelStoreError.
         """
         tell = on_progress or _silent
+        paths = await trio.to_thread.run_sync(shards_beside, path)
         async with self._changing:
-            await trio.to_thread.run_sync(self._clean)
-            await trio.to_thread.run_sync(_check_magic, path)
-            tell(0.0, "Opening the file")
-            read = await _inspect(path)
-            sha256 = await _hash(path, tell)
-            known = next((card for card in self._cards.values() if card.source_sha256 == sha256), None)
+            return await self._take(_Incoming(paths, name), tell)
+
+    async def install(
+        self, wanted: HubModel, *, name: str | None = None, on_progress: Tell | None = None
+    ) -> ModelCard:
+        """Fetch a model from the hub and take it in. Cut short, it goes on from there the next time.
+
+        Raises HubTrouble, BadModelFile, NoSpace or ModelStoreError.
+        """
+        tell = on_progress or _silent
+        async with self._downloading, AsyncExitStack() as stack:
+            tell(0.0, f"Asking for {wanted.repo}")
+            hub = await stack.enter_async_context(open_hub(self._endpoint))
+            listing = await hub.list_files(wanted.repo)
+            chosen = choose(wanted, listing.files)
+            known = self._known(joint_sha256([file.sha256 for file in chosen.files]))
             if known is not None:
                 return known
-            model = self._free_name(name, title=read.title, sha256=sha256)
-            relative = f"{model}/{read.source_quantization}.gguf"
-            await trio.to_thread.run_sync(partial(_take_in, path, self._folder / relative, tell=tell))
-            variant = ModelVariant(read.source_quantization, path.stat().st_size, sha256, relative)
-            card = msgspec.structs.replace(read, model=model, source_sha256=sha256, variants=(variant,))
-            await trio.to_thread.run_sync(self._put, card)
-            tell(1.0, "Added")
+            async with self._changing:
+                await self._make_room(sum(file.file_bytes for file in chosen.files), tell)
+            paths = await self._downloads.fetch(hub, listing, files=chosen.files, tell=span(tell, 0.0, end=0.95))
+            hashes = tuple(file.sha256 for file in chosen.files)
+            incoming = _Incoming(paths, name, hashes, f"{wanted.repo}:{chosen.files[0].name}", is_ours=True)
+            async with self._changing:
+                card = await self._take(incoming, span(tell, 0.95, end=1.0))
+            await trio.to_thread.run_sync(delete, paths[0].parent)
             return card
 
     async def ensure_variant(self, model: str, quantization: str, *, on_progress: Tell | None = None) -> ModelVariant:
-        """Make this quantization from the source unless it is there. Cancelling it, or a crash, leaves no half file.
+        """Make this quantization from the source unless it is there and whole. Counts as its use. Cancelling it, or a
+        crash, leaves no half file.
 
         Raises UnknownModel, NoSpace or ModelStoreError.
         """
         tell = on_progress or _silent
         async with self._changing:
-            await trio.to_thread.run_sync(self._clean)
-            card = self._card(model)
+            await trio.to_thread.run_sync(self._folder.clean)
+            card = self._folder.card(model)
             known = card.variant(quantization)
-            if known is not None and (self._folder / known.path).is_file():
-                return known
-            source = self.path_of(model, card.source_quantization)
-            self._check_space(card, quantization, source=source)
-            relative = f"{model}/{quantization}.gguf"
-            sha256 = await _quantize(source, self._folder / relative, quantization=quantization, tell=tell)
-            variant = ModelVariant(quantization, (self._folder / relative).stat().st_size, sha256, relative)
-            others = tuple(v for v in card.variants if v.quantization != quantization)
-            await trio.to_thread.run_sync(self._put, msgspec.structs.replace(card, variants=(*others, variant)))
+            if known is not None and not known.damaged and self._folder.is_there(known):
+                used = msgspec.structs.replace(known, used_at=time.time())
+                await trio.to_thread.run_sync(self._folder.put_variant, model, used)
+                return used
+            source = self._whole_source(card, quantization)
+            needed = expected_bytes(source.file_bytes, quantization, source=source.quantization)
+            await self._make_room(needed, tell, keep=model)
+            made = await self._make(card, quantization, tell=tell)
             tell(1.0, "Ready")
+            return made
+
+    async def verify(self, model: str, quantization: str, *, on_progress: Tell | None = None) -> ModelVariant:
+        """Read every file of this variant again: the answer names in `damaged` those that are not what they were.
+        Raises UnknownModel."""
+        tell = on_progress or _silent
+        variant = self._folder.variant(model, quantization)
+        damaged = []
+        for index, file in enumerate(variant.files):
+            if not await self._is_whole(file, share(tell, index, count=len(variant.files))):
+                damaged.append(Path(file.path).name)
+        async with self._changing:
+            now = self._folder.variant(model, quantization)
+            checked = msgspec.structs.replace(now, checked_at=time.time(), damaged=tuple(damaged))
+            await trio.to_thread.run_sync(self._folder.put_variant, model, checked)
+        return checked
+
+    async def remove(self, model: str, quantization: str = "") -> None:
+        """Forget a model, or one variant of it, and delete its files. Raises UnknownModel or ModelStoreError."""
+        async with self._changing:
+            if quantization:
+                await trio.to_thread.run_sync(self._folder.remove_variant, model, quantization)
+            else:
+                await trio.to_thread.run_sync(self._folder.remove, model)
+
+    def _known(self, sha256: str) -> ModelCard | None:
+        """The model that was made from these bytes, unless its own are damaged or gone."""
+        card = next((card for card in self.cards() if card.source_sha256 == sha256), None)
+        if card is None or card.source is None or card.source.damaged or not self._folder.is_there(card.source):
+            return None
+        return card
+
+    async def _take(self, incoming: _Incoming, tell: Tell) -> ModelCard:
+        """Files that were looked at from outside become a model of the store."""
+        await trio.to_thread.run_sync(self._folder.clean)
+        tell(0.0, "Opening the file")
+        read = await inspect(incoming.paths[0])
+        hashes = incoming.hashes or await self._hashes(incoming.paths, span(tell, 0.0, end=0.5))
+        sha256 = joint_sha256(hashes)
+        if (known := self._known(sha256)) is not None:
+            return known
+        same = next((card for card in self.cards() if card.source_sha256 == sha256), None)
+        name = same.model if same else self._folder.free_name(incoming.name, title=read.title, sha256=sha256)
+        variant = _variant(incoming.paths, hashes, place=f"{name}/{read.source_quantization}")
+        if not incoming.is_ours:
+            await self._make_room(variant.file_bytes, tell, keep=name)
+        card = same or read
+        others = tuple(v for v in card.variants if v.quantization != read.source_quantization)
+        variant = msgspec.structs.replace(variant, quantization=read.source_quantization)
+        card = msgspec.structs.replace(
+            card,
+            model=name,
+            source_sha256=sha256,
+            variants=(variant, *others),
+            origin=incoming.origin or card.origin,
+        )
+        await self._settle(card, incoming, tell=span(tell, 0.5, end=1.0))
+        tell(1.0, "Added")
+        return card
+
+    async def _settle(self, card: ModelCard, incoming: _Incoming, *, tell: Tell) -> None:
+        """Copy or move the files beside their place, then into it."""
+        staged = self._folder.path / f"{card.model}{PART}"
+        assert card.source is not None
+        try:
+            await trio.to_thread.run_sync(partial(staged.mkdir, parents=True, exist_ok=True))
+            for index, (path, file) in enumerate(zip(incoming.paths, card.source.files, strict=True)):
+                target = staged / Path(file.path).name
+                told = share(tell, index, count=len(incoming.paths))
+                await trio.to_thread.run_sync(partial(_bring, path, target, is_ours=incoming.is_ours, tell=told))
+            await trio.to_thread.run_sync(self._folder.settle, card, staged)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(delete, staged)
+
+    async def _hashes(self, paths: tuple[Path, ...], tell: Tell) -> tuple[str, ...]:
+        return tuple(
+            [
+                await trio.to_thread.run_sync(hash_file, path, share(tell, index, count=len(paths)))
+                for index, path in enumerate(paths)
+            ]
+        )
+
+    async def _make(self, card: ModelCard, quantization: str, *, tell: Tell) -> ModelVariant:
+        """Quantize beside the place, hash, put in place."""
+        relative = f"{card.model}/{quantization}.gguf"
+        part = self._folder.path / f"{relative}{PART}"
+        source = self.path_of(card.model, card.source_quantization)
+        try:
+            await quantize(source, part, quantization=quantization, tell=span(tell, 0.0, end=0.9))
+            sha256 = await trio.to_thread.run_sync(hash_file, part, span(tell, 0.9, end=1.0))
+            await trio.to_thread.run_sync(sync, part)
+            size = part.stat().st_size
+            variant = ModelVariant(quantization, size, sha256, relative, used_at=time.time())
+            await trio.to_thread.run_sync(partial(self._folder.settle_variant, card.model, variant, part=part))
             return variant
+        finally:
+            part.unlink(missing_ok=True)
 
-    async def verify(self, model: str, quantization: str, *, on_progress: Tell | None = None) -> bool:
-        """True when the file on disk still has the hash that it had. Raises UnknownModel."""
-        path = self.path_of(model, quantization)
-        variant = self._card(model).variant(quantization)
-        if variant is None or not path.is_file() or path.stat().st_size != variant.file_bytes:
+    async def _is_whole(self, file: ModelFile, tell: Tell) -> bool:
+        path = self._folder.path / file.path
+        if not path.is_file() or path.stat().st_size != file.file_bytes:
             return False
-        return await _hash(path, on_progress or _silent) == variant.sha256
+        return await trio.to_thread.run_sync(hash_file, path, tell) == file.sha256
 
-    def remove(self, model: str) -> None:
-        """Forget a model and delete its files; blocking, call it in a thread. Raises UnknownModel."""
-        self._card(model)
-        with self._writing:
-            self._cards.pop(model)
-            _write_index(self._folder, self.cards())
-        shutil.rmtree(self._folder / model, ignore_errors=True)
+    def _whole_source(self, card: ModelCard, quantization: str) -> ModelVariant:
+        """What the variant may be made from. Raises ModelStoreError when nothing whole is there."""
+        source = card.source
+        if source is None or not self._folder.is_there(source):
+            raise UnknownModel(f"The file that {card.model} was added as is gone.")
+        if source.damaged:
+            raise ModelStoreError(damage_text(card, source))
+        if quantization == card.source_quantization:
+            raise UnknownModel(f"{card.model} is not on disk as {quantization}.")
+        return source
 
-    def _card(self, model: str) -> ModelCard:
-        if model not in self._cards:
-            raise UnknownModel(f"There is no model {model} here.")
-        return self._cards[model]
-
-    def _put(self, card: ModelCard) -> None:
-        with self._writing:
-            self._cards[card.model] = card
-            _write_index(self._folder, self.cards())
-
-    def _clean(self) -> None:
-        """Before the first change: delete what a killed run left half written, and forget files that are gone."""
-        if self._is_clean:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.rglob(f"*{PART}"):
-            leftover.unlink(missing_ok=True)
-        for card in self.cards():
-            there = tuple(v for v in card.variants if (self._folder / v.path).is_file())
-            if card.source_quantization not in {v.quantization for v in there}:
-                self.remove(card.model)
-            elif there != card.variants:
-                self._put(msgspec.structs.replace(card, variants=there))
-        self._is_clean = True
-
-    def _free_name(self, wanted: str | None, *, title: str, sha256: str) -> str:
-        name = slug(wanted or title) or f"model-{sha256[:8]}"
-        if name not in self._cards:
-            return name
-        if wanted is not None:
-            raise ModelStoreError(f"There is another model called {name}; remove it first, or choose another name.")
-        return f"{name[: MAX_NAME_CHARACTERS - 9]}-{sha256[:8]}"
-
-    def _check_space(self, card: ModelCard, quantization: str, *, source: Path) -> None:
-        target, origin = quantization_row(quantization), quantization_row(card.source_quantization)
-        if target is None:
-            raise ModelStoreError(f"There is no quantization {quantization}.")
-        share = 1.0 if origin is None else target.bits / origin.bits
-        _require_space(self._folder, int(source.stat().st_size * share * SPACE_MARGIN))
+    async def _make_room(self, needed_bytes: int, tell: Tell, *, keep: str = "") -> None:
+        """Let go what the cap asks for, and see that the disk has the room. Raises NoSpace."""
+        drops = to_drop(self.cards(), needed_bytes, rules=self._rules, held=self._held(), keep=keep)
+        if drops is None:
+            cap = (self._rules.cap_bytes or 0) / GIGABYTE
+            raise NoSpace(
+                f"{needed_bytes / GIGABYTE:.2f} GB more would take the models over their cap of {cap:g} GB, and too "
+                "little of them may go. Remove one, or raise storage_cap_gb in the settings."
+            )
+        for drop in drops:
+            tell(0.0, f"Making room: {drop.model} {drop.quantization}".rstrip())
+            if drop.quantization:
+                await trio.to_thread.run_sync(self._folder.remove_variant, drop.model, drop.quantization)
+            else:
+                await trio.to_thread.run_sync(self._folder.remove, drop.model)
+        await trio.to_thread.run_sync(partial(self._folder.path.mkdir, parents=True, exist_ok=True))
+        await trio.to_thread.run_sync(require_space, self._folder.path, needed_bytes)
 
 
-def slug(title: str) -> str:
-    """A name as the swarm spells it: lower case, digits, dot and hyphen."""
-    return re.sub(r"[^a-z0-9.]+", "-", title.lower())[:MAX_NAME_CHARACTERS].strip("-.")
+def _variant(paths: tuple[Path, ...], hashes: tuple[str, ...], *, place: str) -> ModelVariant:
+    """The variant that these files make; place: the model's folder and the name without its end."""
+    files = tuple(
+        ModelFile(shard_name(place, index, count=len(paths)), path.stat().st_size, sha256)
+        for index, (path, sha256) in enumerate(zip(paths, hashes, strict=True))
+    )
+    shards = files if len(files) > 1 else ()
+    size = sum(file.file_bytes for file in files)
+    return ModelVariant("", size, joint_sha256(hashes), files[0].path, shards, used_at=time.time())
 
 
-def _read_index(folder: Path) -> tuple[ModelCard, ...]:
-    try:
-        return msgspec.json.decode((folder / INDEX).read_bytes(), type=_Index).models
-    except FileNotFoundError:
-        return ()
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ModelStoreError(f"The list of models in {folder} cannot be read: {error}.") from error
-
-
-def _write_index(folder: Path, cards: tuple[ModelCard, ...]) -> None:
-    part = folder / f"{INDEX}{PART}"
-    with part.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(_Index(models=cards)), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / INDEX)
-
-
-def _check_magic(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(MAGIC))
-    except OSError as error:
-        raise BadModelFile(f"{path.name} cannot be read: {error.strerror}.") from error
-    if magic != MAGIC:
-        raise BadModelFile(f"{path.name} is not a GGUF model file.")
-
-
-async def _inspect(path: Path) -> ModelCard:
-    report = await run_once(Inspect(str(path)), deadline_s=INSPECT_S)
-    match report:
-        case Inspected(card=card):
-            return card
-        case Fault(kind=FaultKind.BAD_FILE, message=message):
-            reason = message.rpartition("cannot be opened: ")[2]
-            raise BadModelFile(f"{path.name} is damaged, incomplete or no language model: {reason}")
-        case Fault(message=message):
-            raise BadModelFile(f"{path.name} cannot be opened safely: {message}")
-        case _:
-            raise ModelStoreError(f"{path.name} was answered by {type(report).__name__}.")
-
-
-async def _quantize(source: Path, target: Path, *, quantization: str, tell: Tell) -> str:
-    """Quantize to a .part and put it in place; its sha256."""
-    part = target.with_name(target.name + PART)
-    threads = serving_threads(os.cpu_count() or 1)
-    command = Quantize(str(source), str(part), quantization, threads)
-    deadline_s = QUANTIZE_START_S + source.stat().st_size / QUANTIZE_BYTES_PER_S
-
-    def tell_share(fraction: float, text: str) -> None:
-        tell(0.9 * fraction, f"Quantizing {text}")
-
-    try:
-        report = await run_once(command, deadline_s=deadline_s, on_progress=tell_share)
-        match report:
-            case Quantized():
-                sha256 = await _hash(part, lambda fraction, text: tell(0.9 + 0.1 * fraction, text))
-                await trio.to_thread.run_sync(_put_in_place, part, target)
-                return sha256
-            case Fault(kind=FaultKind.NO_SPACE, message=message):
-                raise NoSpace(message)
-            case Fault(message=message):
-                raise ModelStoreError(message)
-            case _:
-                raise ModelStoreError(f"Quantizing was answered by {type(report).__name__}.")
-    finally:
-        part.unlink(missing_ok=True)
-
-
-async def _hash(path: Path, tell: Tell) -> str:
-    return await trio.to_thread.run_sync(_hash_in_thread, path, tell)
-
-
-def _hash_in_thread(path: Path, tell: Tell) -> str:
-    digest = hashlib.sha256()
-    total = max(1, path.stat().st_size)
-    done = 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            trio.from_thread.check_cancelled()
-            digest.update(piece)
-            done += len(piece)
-            trio.from_thread.run_sync(tell, done / total, "Checking the file")
-    return digest.hexdigest()
-
-
-def _take_in(source: Path, target: Path, *, tell: Tell) -> None:
-    """Copy a file into the store; a large one is linked where that works."""
-    part = target.with_name(target.name + PART)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part.unlink(missing_ok=True)
-    try:
-        if not _link(source, part):
-            _require_space(target.parent, source.stat().st_size)
-            _copy(source, part, tell=tell)
-        _put_in_place(part, target)
-    except OSError as error:
-        raise ModelStoreError(f"{source.name} cannot be copied into the store: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _link(source: Path, part: Path) -> bool:
-    """A link saves a large file's space and time; a small one is copied, so that nobody's later edit reaches ours."""
-    if source.stat().st_size < LINK_FROM_BYTES:
-        return False
-    try:
-        os.link(source.resolve(), part)
-    except OSError:
-        return False
-    return True
-
-
-def _copy(source: Path, part: Path, *, tell: Tell) -> None:
-    total = max(1, source.stat().st_size)
-    done = 0
-    with source.open("rb") as reader, part.open("wb") as writer:
-        while piece := reader.read(PIECE_BYTES):
-            trio.from_thread.check_cancelled()
-            writer.write(piece)
-            done += len(piece)
-            trio.from_thread.run_sync(tell, done / total, "Copying")
-
-
-def _put_in_place(part: Path, target: Path) -> None:
-    """Durable, then visible, in one rename."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
-
-
-def _require_space(folder: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + SPACE_SPARE_BYTES:
-        gigabytes = f"{needed_bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free"
-        raise NoSpace(f"There is too little space in {folder}: {gigabytes}. Free some and try again.")
+def _bring(source: Path, target: Path, *, is_ours: bool, tell: Tell) -> None:
+    if is_ours:
+        source.replace(target)
+    else:
+        copy_or_link(source, target, tell=tell)
+    sync(target)
 
 
 def _silent(_fraction: float, _text: str) -> None:

@@ -6,7 +6,6 @@ Each step is kept, so that a start with everything known takes no time. Never lo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,19 +18,28 @@ from core.device import Benchmark, Device, Machine
 from core.journal import Journal
 from core.memory import FailedLoad, MeasuredLoad, device_key, shape_of
 from core.metamodel.choice import NoPlan
-from core.metamodel.fit import FREE_SHARE, Fit, need, overhead_bytes
+from core.metamodel.fit import Fit, need, overhead_bytes
 from core.metamodel.goal import Goal
+from core.metamodel.gpu_use import gpu_shortfall
 from core.model_card import ModelCard
 from core.model_store import ModelStore
+from core.model_work import record_models
 from core.plan import Choice, Plan
 from core.probe import find_machine
 from core.settings import Settings
+from core.work_progress import progress_of
+from core.worker.messages import MeasurePlan, PlanMeasured
+from core.worker.process import run_once
 
 if TYPE_CHECKING:
     from core.metamodel.meta_model import MetaModel
 
 
 LOOK_FRESH_S = 5.0
+COUNT_S = 60.0
+GPU_TROUBLE = "gpu"
+MAX_RECONSIDERATIONS = 3
+PLAINLY_SMALL = 2
 
 
 class CannotServe(Exception):
@@ -73,15 +81,6 @@ class Preparation:
             self._journal.announce(e.MachineFound(time.time(), machine))
             return machine
 
-    async def add_model(self, path: Path, *, name: str = "") -> ModelCard:
-        """Take a GGUF into the store. Raises the store's own errors."""
-        try:
-            card = await self._models.add(path, name=name or None, on_progress=self._progress("Adding the model"))
-        finally:
-            self._end_progress("Adding the model")
-        await self._journal.record(e.ModelAdded(time.time(), card))
-        return card
-
     def card(self, model: str) -> ModelCard:
         """The model to serve: the one that is named, else the first there is. Raises CannotServe."""
         cards = {card.model: card for card in self._models.cards()}
@@ -94,12 +93,8 @@ class Preparation:
     async def measure(self, machine: Machine, card: ModelCard) -> Benchmark:
         """Run the benchmark on the best device and keep it."""
         path = self._models.path_of(card.model, card.source_quantization)
-        try:
-            benchmark = await run_benchmark(
-                machine, path, card=card, on_progress=self._progress("Measuring this computer")
-            )
-        finally:
-            self._end_progress("Measuring this computer")
+        with progress_of(self._journal, "Measuring this computer") as tell:
+            benchmark = await run_benchmark(machine, path, card=card, on_progress=tell)
         await self._journal.record(e.BenchmarkFinished(time.time(), benchmark))
         return benchmark
 
@@ -110,14 +105,46 @@ class Preparation:
         benchmark = self._journal.state.benchmark
         if benchmark is None or not is_usable(benchmark, machine):
             benchmark = await self.measure(machine, card)
+        prepared = await self._prepared(card, machine, benchmark=benchmark)
+        for _ in range(MAX_RECONSIDERATIONS):
+            if await self._has_room(prepared, machine):
+                break
+            prepared = await self._prepared(card, machine, benchmark=benchmark)
+        await self._say_what_the_gpu_does(prepared, machine)
+        return prepared
+
+    async def _prepared(self, card: ModelCard, machine: Machine, *, benchmark: Benchmark) -> Prepared:
+        """A choice with its file on disk. Raises CannotServe, or the store's own errors."""
         choice = await self._choice(card, machine, benchmark=benchmark)
         quantization = choice.plan.quantization
-        await self._models.ensure_variant(
-            card.model, quantization, on_progress=self._progress(f"Preparing {card.title} · {quantization}")
-        )
+        with progress_of(self._journal, f"Preparing {card.title} · {quantization}") as tell:
+            await self._models.ensure_variant(card.model, quantization, on_progress=tell)
+        await record_models(self._journal, self._models)
         if self._journal.state.choice != choice:
             await self._journal.record(e.PlanChosen(time.time(), choice))
         return Prepared(card, choice, self._models.path_of(card.model, quantization))
+
+    async def _has_room(self, prepared: Prepared, machine: Machine) -> bool:
+        """Whether the plan fits by llama.cpp's own count, which is asked once of a plan that is not plainly small."""
+        plan, card = prepared.choice.plan, prepared.card
+        devices = devices_of(plan, machine)
+        fit = self._fit()
+        if all(_is_plainly_small(plan, card, device=device, fit=fit) for device in devices):
+            return True
+        report = await run_once(MeasurePlan(plan, str(prepared.path)), deadline_s=COUNT_S)
+        if isinstance(report, PlanMeasured):
+            await self._keep_load(prepared, report.device_bytes)
+        fit = self._fit()
+        return all(fit.fits(fit.needed_bytes(plan, card, device=device), device) for device in devices)
+
+    async def _say_what_the_gpu_does(self, prepared: Prepared, machine: Machine) -> None:
+        """Where the processor works though there is a GPU: why, and what would help; nothing when all is well."""
+        goal = Goal(quality=self._settings.quality)
+
+        def reason() -> str:
+            return gpu_shortfall(prepared.card, machine, plan=prepared.choice.plan, limits=goal.limits, fit=self._fit())
+
+        self._journal.announce(e.TroubleFound(time.time(), GPU_TROUBLE, await trio.to_thread.run_sync(reason)))
 
     async def forget(self, prepared: Prepared, *, free_bytes: int) -> None:
         """This plan ran out of memory with so much free: the next choice is a smaller one, restarts included."""
@@ -153,7 +180,7 @@ class Preparation:
         failed = sum(failure.needed_bytes for failure in self._journal.state.memory.failures)
         basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {self._settings.quality} {failed}"
         known = self._journal.state.choice
-        if known is not None and known.basis == basis and still_fits(known, machine):
+        if known is not None and known.basis == basis and still_fits(known, machine, card=card, fit=self._fit()):
             return known
         goal = Goal(quality=self._settings.quality)
 
@@ -175,16 +202,6 @@ class Preparation:
             self._meta_model = MetaModel.open(self._prior)
         return self._meta_model
 
-    def _progress(self, work: str) -> Callable[[float, str], None]:
-        def tell(fraction: float, text: str) -> None:
-            self._journal.announce(e.WorkProgressed(time.time(), work, min(fraction, 0.999), text or work))
-
-        return tell
-
-    def _end_progress(self, work: str) -> None:
-        """Whether it went well or not, the work is no longer under way."""
-        self._journal.announce(e.WorkProgressed(time.time(), work, 1.0, ""))
-
 
 def is_usable(benchmark: Benchmark, machine: Machine) -> bool:
     """A benchmark speaks for this machine while its device is there with the same driver and runtime."""
@@ -195,13 +212,21 @@ def is_usable(benchmark: Benchmark, machine: Machine) -> bool:
     )
 
 
-def still_fits(choice: Choice, machine: Machine) -> bool:
+def still_fits(choice: Choice, machine: Machine, *, card: ModelCard, fit: Fit) -> bool:
     """Whether the plan's devices are there with enough free memory for it."""
-    devices = devices_of(choice.plan, machine)
-    free_bytes = sum(device.free_bytes for device in devices)
-    return len(devices) == 1 + len(choice.plan.more_devices) and choice.estimate.memory_bytes <= FREE_SHARE * free_bytes
+    plan = choice.plan
+    devices = devices_of(plan, machine)
+    return len(devices) == 1 + len(plan.more_devices) and all(
+        fit.fits(fit.needed_bytes(plan, card, device=device), device) for device in devices
+    )
 
 
 def devices_of(plan: Plan, machine: Machine) -> list[Device]:
     """The plan's devices that are in this machine."""
     return [d for d in machine.devices if d.device_id == plan.device_id or d.device_id in plan.more_devices]
+
+
+def _is_plainly_small(plan: Plan, card: ModelCard, *, device: Device, fit: Fit) -> bool:
+    """Known exactly, or so small here that a wrong estimate would do no harm."""
+    needed = fit.needed_bytes(plan, card, device=device)
+    return fit.measured(plan, device) is not None or PLAINLY_SMALL * needed <= device.free_bytes

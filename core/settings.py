@@ -13,6 +13,7 @@ from core.job import QualityClass
 
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+HubEndpoint = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", max_length=200)]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -21,7 +22,11 @@ class SettingsError(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One peer's settings. Prices are smallest units per 1M tokens; the tariff is in smallest units per kWh."""
+    """One peer's settings. Prices are smallest units per 1M tokens; the tariff is in smallest units per kWh.
+
+    storage_cap_gb is how much the model files may take together (0: what the disk gives): over it, the longest unused
+    goes, and a model that may have no other copy only with drop_only_copies. hub_endpoint: what `models install` asks.
+    """
 
     network: str = ""
     listen_ip: str = "127.0.0.1"
@@ -37,6 +42,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_tokens: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 64
     unsecured_credit: Amount = 100_000
     redeem_at: Amount = 20_000
+    storage_cap_gb: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
+    drop_only_copies: bool = False
+    hub_endpoint: HubEndpoint = "https://huggingface.co"
     theme: str = "system"
     reduce_motion: bool = False
 

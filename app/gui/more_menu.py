@@ -10,12 +10,28 @@ from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QFileDialog, QMenu, QMessageBox, QWidget
+from PySide6.QtWidgets import QFileDialog, QInputDialog, QMenu, QMessageBox, QWidget
 
 from app.gui.fonts import text_font
 from app.gui.theme import Theme
-from core.commands import AddModel, Command, MeasureMachine, QuitEngine, RedeemVouchers, RemoveModel, ServeModel
+from core.commands import (
+    AddModel,
+    Command,
+    InstallModel,
+    MeasureMachine,
+    QuantizeModel,
+    QuitEngine,
+    RedeemVouchers,
+    RemoveModel,
+    ServeModel,
+    StopModelWork,
+    VerifyModels,
+)
+from core.model_card import ModelCard
 from core.node_state import NodeState
+
+# What is worth making, most bits first; `starling models quantize` makes every type that llama.cpp knows.
+TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_M", "Q2_K")
 
 
 class MoreMenu(QMenu):
@@ -26,15 +42,21 @@ class MoreMenu(QMenu):
 
     def __init__(self, theme: Theme, parent: QWidget) -> None:
         super().__init__(parent)
-        self._models: tuple[tuple[str, str], ...] = ()
+        self._models: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
         self.setFont(text_font(13))
         self._item("Measure this computer again", "measure_machine", command=MeasureMachine())
         self.addSeparator()
         add = self._named(QAction("Add model…", self), "add_model")
         add.triggered.connect(self._add_model)
         self.addAction(add)
+        install = self._named(QAction("Install model from the hub…", self), "install_model")
+        install.triggered.connect(self._install_model)
+        self.addAction(install)
         self._serve = self._submenu("Serve model", "serve_model")
+        self._quantize = self._submenu("Quantize model", "quantize_model")
         self._remove = self._submenu("Remove model", "remove_model")
+        self._item("Check the model files", "verify_models", command=VerifyModels())
+        self._item("Stop work on models", "stop_model_work", command=StopModelWork())
         self.addSeparator()
         self._item("Cash signed payments now", "redeem_vouchers", command=RedeemVouchers())
         self.addSeparator()
@@ -48,16 +70,20 @@ class MoreMenu(QMenu):
 
     def show_state(self, state: NodeState) -> None:
         """Fill the model menus; unchanged models leave them alone, so that an open menu stays open."""
-        models = tuple((name, card.title or name) for name, card in sorted(state.models.items()))
+        models = tuple((name, card.title or name, _makeable(card)) for name, card in sorted(state.models.items()))
         if models == self._models:
             return
         self._models = models
-        for menu in (self._serve, self._remove):
+        for menu in (self._serve, self._quantize, self._remove):
             menu.clear()
             menu.setEnabled(bool(models))
-        for name, title in models:
+        for name, title, types in models:
             self._serve.addAction(title).triggered.connect(partial(self._give, ServeModel(name)))
             self._remove.addAction(f"{title}…").triggered.connect(partial(self._ask_removal, (name, title)))
+            made = self._quantize.addMenu(title)
+            made.setEnabled(bool(types))
+            for kind in types:
+                made.addAction(kind).triggered.connect(partial(self._give, QuantizeModel(name, kind)))
 
     def _item(self, text: str, name: str, *, command: Command) -> None:
         action = self._named(QAction(text, self), name)
@@ -84,6 +110,12 @@ class MoreMenu(QMenu):
         if path:
             self.command_given.emit(AddModel(str(Path(path))))
 
+    def _install_model(self) -> None:
+        label = "Model of the hub, as OWNER/NAME, OWNER/NAME:Q8_0 or OWNER/NAME:FILE.gguf"
+        source, is_given = QInputDialog.getText(self.parentWidget(), "Install a model", label)
+        if is_given and source.strip():
+            self.command_given.emit(InstallModel(source.strip()))
+
     def _ask_removal(self, model: tuple[str, str], _checked: bool = False) -> None:
         name, title = model
         question = QMessageBox(self.parentWidget())
@@ -95,3 +127,8 @@ class MoreMenu(QMenu):
         question.exec()
         if question.clickedButton() is remove:
             self.command_given.emit(RemoveModel(name))
+
+
+def _makeable(card: ModelCard) -> tuple[str, ...]:
+    """The types that are not there yet."""
+    return tuple(kind for kind in TYPES if card.variant(kind) is None)

@@ -9,7 +9,7 @@ import ctypes
 import errno
 import re
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import llama_cpp.llama_cpp as C  # noqa: N812
@@ -41,13 +41,23 @@ FILE_TYPES = {
     "Q3_K_M": C.LLAMA_FTYPE_MOSTLY_Q3_K_M,
     "Q3_K_S": C.LLAMA_FTYPE_MOSTLY_Q3_K_S,
     "IQ3_M": C.LLAMA_FTYPE_MOSTLY_IQ3_M,
+    "IQ3_S": C.LLAMA_FTYPE_MOSTLY_IQ3_S,
+    "IQ3_XS": C.LLAMA_FTYPE_MOSTLY_IQ3_XS,
     "IQ3_XXS": C.LLAMA_FTYPE_MOSTLY_IQ3_XXS,
     "Q2_K": C.LLAMA_FTYPE_MOSTLY_Q2_K,
+    "Q2_K_S": C.LLAMA_FTYPE_MOSTLY_Q2_K_S,
     "IQ2_M": C.LLAMA_FTYPE_MOSTLY_IQ2_M,
+    "IQ2_S": C.LLAMA_FTYPE_MOSTLY_IQ2_S,
+    "IQ2_XS": C.LLAMA_FTYPE_MOSTLY_IQ2_XS,
     "IQ2_XXS": C.LLAMA_FTYPE_MOSTLY_IQ2_XXS,
     "IQ1_M": C.LLAMA_FTYPE_MOSTLY_IQ1_M,
     "IQ1_S": C.LLAMA_FTYPE_MOSTLY_IQ1_S,
+    "TQ2_0": C.LLAMA_FTYPE_MOSTLY_TQ2_0,
+    "TQ1_0": C.LLAMA_FTYPE_MOSTLY_TQ1_0,
+    "Q2_0": C.LLAMA_FTYPE_MOSTLY_Q2_0,
+    "Q1_0": C.LLAMA_FTYPE_MOSTLY_Q1_0,
 }
+ROWS_BYTES = 1 << 30
 _TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
 
 
@@ -67,6 +77,8 @@ def quantize_file(command: Quantize, on_progress: Callable[[float, str], None]) 
     params = C.llama_model_quantize_default_params()
     params.ftype = FILE_TYPES[command.quantization]
     params.nthread = max(1, command.threads)
+    params.allow_requantize = True  # Q8_0 is a source too; what else may be one is the store's to say
+    params.max_buf_size = ROWS_BYTES
     try:
         with closing(LlamaLog(lambda line: _tell(line, on_progress))) as log:
             code = C.llama_model_quantize(command.source.encode(), command.target.encode(), ctypes.byref(params))
@@ -74,8 +86,9 @@ def quantize_file(command: Quantize, on_progress: Callable[[float, str], None]) 
                 raise _quantize_fault(target, log.last_error())
         _check_whole(target)
     except RuntimeFault:
-        if target.is_file():
-            target.unlink()
+        with suppress(PermissionError):  # a confined child may write its target and remove nothing: its engine does
+            if target.is_file():
+                target.unlink()
         raise
     return target.stat().st_size
 
@@ -98,7 +111,7 @@ def _quantize_fault(target: Path, said: str) -> RuntimeFault:
         return RuntimeFault(FaultKind.NO_SPACE, "There is no space left to write the quantized model.")
     reason = said.rpartition("failed to quantize: ")[2].rstrip(".!") or "no reason given"
     if "imatrix" in reason:
-        reason = "this quantization needs an importance matrix, which Starling does not make"
+        reason = "this type needs an importance matrix, which Starling does not make"
     return RuntimeFault(FaultKind.INTERNAL, f"The model could not be quantized: {reason}.")
 
 

@@ -52,11 +52,14 @@ async def test_a_stay_that_ends_leaves_no_job_behind(tmp_path: Path, monkeypatch
 
 async def test_what_the_system_refuses_is_an_answer_and_not_the_end(tmp_path: Path) -> None:
     class FullDisk:
-        async def add_model(self, path: Path, *, name: str) -> None:
+        def cards(self) -> tuple[()]:
+            return ()
+
+        async def add(self, path: Path, **_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-    parts: Any = SimpleNamespace(journal=Journal(Store(tmp_path / "s.db")), settlement=None, preparation=FullDisk())
-    models: Any = None
+    parts: Any = SimpleNamespace(journal=Journal(Store(tmp_path / "s.db")), settlement=None)
+    models: Any = FullDisk()
     engine = Engine(parts, models=models, settings=Settings())
     reply = await engine.execute(c.AddModel("x.gguf"))
     assert reply == c.Refused("The system refused it: No space left on device.")

@@ -1,0 +1,55 @@
+"""The words of `starling models`, and the command that each stands for.
+
+Light: every start of the command line reads it. Never carries a command out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from core import commands as c
+
+
+def model_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
+    """Add `models` and its deeds."""
+    models = words.add_parser("models", help="models on this computer")
+    add_home(models)
+    deeds = models.add_subparsers(dest="deed", required=True, metavar="list|add|install|quantize|verify|remove|serve")
+    deeds.add_parser("list", help="what is there, how large, last used when, and what would go first")
+    add = deeds.add_parser("add", help="take a GGUF file, with all its shards, into the store")
+    add.add_argument("file", type=Path, metavar="FILE", help="a GGUF file; it is copied")
+    install = deeds.add_parser("install", help="fetch a model from the hub; cut short, it goes on from there")
+    install.add_argument("source", metavar="REPO[:TYPE|:FILE]", help="such as OWNER/NAME:Q8_0 or OWNER/NAME:FILE.gguf")
+    for parser in (add, install):
+        parser.add_argument("--name", default="", help="its name in the network")
+    quantize = deeds.add_parser("quantize", help="make another quantization from the file that it was added as")
+    quantize.add_argument("model", metavar="NAME")
+    quantize.add_argument("quantization", metavar="TYPE", help="llama.cpp's name, such as Q4_K_M")
+    verify = deeds.add_parser("verify", help="are all files what they were?")
+    verify.add_argument("model", metavar="NAME", nargs="?", default="", help="only this model's")
+    remove = deeds.add_parser("remove", help="delete a model's files from the store, or one type of it")
+    remove.add_argument("model", metavar="NAME")
+    remove.add_argument("quantization", metavar="TYPE", nargs="?", default="")
+    deeds.add_parser("serve", help="serve this model").add_argument("model", metavar="NAME")
+    for parser in deeds.choices.values():
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_home(parser)
+
+
+def command_of(arguments: argparse.Namespace) -> c.ModelCommand | c.ServeModel:
+    """The command that a deed stands for."""
+    match arguments.deed:
+        case "add":
+            return c.AddModel(str(arguments.file.absolute()), arguments.name)
+        case "install":
+            return c.InstallModel(arguments.source, arguments.name)
+        case "quantize":
+            return c.QuantizeModel(arguments.model, arguments.quantization)
+        case "verify":
+            return c.VerifyModels(arguments.model)
+        case "remove":
+            return c.RemoveModel(arguments.model, arguments.quantization)
+        case _:
+            return c.ServeModel(arguments.model)
