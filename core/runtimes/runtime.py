@@ -86,5 +86,16 @@ def open_runtime(name: str, on_progress: Callable[[float], None] | None = None) 
             from core.runtimes.llama_runtime import LlamaRuntime
 
             return LlamaRuntime(on_progress)
+        case "torch":
+            return _open_torch(on_progress)
         case _:
             raise RuntimeFault(FaultKind.BAD_REQUEST, f"This build has no runtime called {name}.")
+
+
+def _open_torch(on_progress: Callable[[float], None] | None) -> Runtime:
+    try:
+        from core.runtimes.torch_runtime import TorchRuntime
+    except (ImportError, OSError) as error:
+        sentence = "torch is not installed here; ./starling setup --with-torch brings it."
+        raise RuntimeFault(FaultKind.BAD_REQUEST, sentence) from error
+    return TorchRuntime(on_progress)
