@@ -24,6 +24,7 @@ class Voice:
 
     def __init__(self, sampling: Sampling, model: LlamaModel, *, prompt: list[int], now: float) -> None:
         self._model = model
+        self._piece_of = model.words.piece
         self._sampler = open_sampler(sampling, model)
         if self._sampler is not None:
             self._sampler.accept_prompt(prompt)
@@ -68,7 +69,7 @@ class Voice:
 
     def correct(self, token: int, logits: Logits) -> int:
         """A greedy token, or the best that does not end the answer where the end is to be ignored."""
-        if not self._ignores_ends or self._model.piece(token) is not None:
+        if not self._ignores_ends or self._piece_of(token) is not None:
             return token
         row = logits.copy()
         mask_ends(row, self._model)
@@ -76,7 +77,7 @@ class Voice:
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends the answer and stands for no text."""
-        return self._model.piece(token) is None
+        return self._piece_of(token) is None
 
     def logprob(self, token: int, logits: Logits) -> TokenLogprob:
         """How likely this token was."""
@@ -84,7 +85,7 @@ class Voice:
 
     def say(self, sequence: Sequence, token: int) -> tuple[str, FinishReason | None]:
         """Let a sequence have its token: the text that it completes, and why the sequence ends, if it does."""
-        piece = self._model.piece(token)
+        piece = self._piece_of(token)
         if piece is None:
             return self._text.finish(), FinishReason.STOP
         sequence.tokens.append(token)
@@ -114,4 +115,4 @@ class Voice:
             self._sampler.close()
 
     def _piece(self, token: int) -> bytes:
-        return self._model.piece(token) or b""
+        return self._piece_of(token) or b""

@@ -9,14 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PURE = {
-    "core.job", "core.model_card", "core.device", "core.settings", "core.offer", "core.pricing", "core.availability",
-    "core.scheduler", "core.admission", "core.commands", "core.events", "core.state", "core.node_state",
-    "core.memory", "core.framing", "core.plan", "core.verification", "core.metamodel.candidates",
-    "core.metamodel.features", "core.metamodel.roofline", "core.worker.messages", "core.runtimes.batch", "core.runtimes.kv_slots",
-    "core.runtimes.prefix_cache", "core.runtimes.prompt_lookup", "core.runtimes.sequence", "core.runtimes.tally", "core.payments.voucher",
-    "core.payments.channel",
-    "core.payments.ledger", "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book",
-    "p2p.placement", "p2p.peer_score", "app.control_protocol", "app.gui.presenter",
+    "core.job", "core.model_card", "core.device", "core.settings", "core.offer", "core.pricing",
+    "core.availability", "core.scheduler", "core.admission", "core.commands", "core.events", "core.state",
+    "core.node_state", "core.memory", "core.framing", "core.plan", "core.verification", "core.metamodel.candidates",
+    "core.metamodel.features", "core.metamodel.roofline", "core.worker.messages", "core.runtimes.batch",
+    "core.runtimes.kv_slots", "core.runtimes.prefix_cache", "core.runtimes.prompt_lookup", "core.runtimes.sequence",
+    "core.runtimes.tally", "core.payments.voucher", "core.payments.channel", "core.payments.ledger",
+    "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book", "p2p.placement",
+    "p2p.peer_score", "app.control_protocol", "app.gui.presenter",
 }  # fmt: skip
 IMPURE = {
     "time", "random", "secrets", "uuid", "os", "sys", "asyncio", "trio", "anyio", "socket", "subprocess", "threading",
