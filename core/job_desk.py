@@ -94,6 +94,8 @@ class JobDesk:
 
     async def _quote(self, request: JobRequest, source: Source) -> Quote | Reject:
         terms = request.terms
+        if not self._server.is_ready:
+            return self._declined(request, "The worker is being started again.", retry_after_s=2.0)
         prompt_tokens = await self._server.count(terms.job_id, request.messages, deadline_s=COUNT_TIMEOUT_S)
         if prompt_tokens is None:
             return self._declined(request, "The model is busy.", retry_after_s=2.0)

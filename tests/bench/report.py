@@ -8,10 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Report:
-    """Figures carry their unit in their name."""
+    """Figures carry their unit in their name. failure says which promise was broken; empty: none."""
 
     figures: dict[str, float]
     peers: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
 
     def object(self) -> dict[str, Any]:
         return {"figures": self.figures, "peers": self.peers}
