@@ -16,10 +16,20 @@ MERGES = ("Ġ t", "h e", "i n", "e r", "a n", "Ġt he")
 
 
 def write_tiny_gguf(
-    path: Path, *, hidden: int = 256, layers: int = 2, context: int = 512, seed: int = 7, template: str = CHATML
+    path: Path,
+    *,
+    hidden: int = 256,
+    layers: int = 2,
+    context: int = 512,
+    seed: int = 7,
+    template: str = CHATML,
+    shard_tensors: int = 0,
 ) -> Path:
-    """A random F16 Llama of half a million weights with a byte-level BPE vocabulary; the same seed is the same file."""
-    writer = gguf.GGUFWriter(path, "llama")
+    """A random F16 Llama of half a million weights with a byte-level BPE vocabulary; the same seed is the same file.
+
+    With shard_tensors it is written as shards of so many tensors, beside path, which is then not there itself.
+    """
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=shard_tensors)
     writer.add_name("Tiny random")
     writer.add_license("Apache-2.0")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PURE = {
     "core.job", "core.model_card", "core.device", "core.settings", "core.offer", "core.pricing",
+    "core.model_shelf", "core.model_shards", "core.model_download.source", "core.model_download.messages",
     "core.availability", "core.scheduler", "core.admission", "core.commands", "core.events", "core.state",
     "core.node_state", "core.memory", "core.framing", "core.plan", "core.verification", "core.metamodel.candidates",
     "core.metamodel.features", "core.metamodel.roofline", "core.worker.messages", "core.runtimes.batch",
