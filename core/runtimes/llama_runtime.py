@@ -258,20 +258,19 @@ class LlamaRuntime:
         return reports
 
     def _survive(self, fault: RuntimeFault) -> list[WorkerReport]:
-        """A step has failed: end as few jobs as can be, and believe the KV, not our count, for the others."""
-        ended: list[Sequence] = []
-        if isinstance(fault, OutOfMemory):
-            ended = [self._batch.youngest]
-        elif not isinstance(fault, StepAborted):
-            ended = list(self._batch.running)
-        reports: list[WorkerReport] = [self._fail(sequence, fault) for sequence in ended]
+        """A step has failed: believe the KV, not our count, and end as few jobs as can be."""
         context = self._context
         assert context is not None
         for sequence in self._batch.running:
             if sequence.leader is None:
                 fed = min(context.held(sequence.slot), len(sequence.tokens) - 1)
                 sequence.fed = fed if context.trim(sequence.slot, fed) else 0
-        return reports
+        ended: list[Sequence] = []
+        if isinstance(fault, OutOfMemory):
+            ended = [self._batch.youngest]
+        elif not isinstance(fault, StepAborted):
+            ended = list(self._batch.running)
+        return [self._fail(sequence, fault) for sequence in ended]
 
     def _fail(self, sequence: Sequence, fault: RuntimeFault) -> JobFault:
         self._drop(sequence)
