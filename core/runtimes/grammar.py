@@ -7,28 +7,48 @@ and says so. Never fetches a schema, and never repeats a grammar's text in an er
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
-from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from core.job import Sampling
-from core.runtimes.grammar_limits import gbnf_refusal, schema_refusal
+from core.runtimes.gbnf import GbnfRefused, gbnf_to_lark
 from core.runtimes.runtime import RuntimeFault
+from core.runtimes.schema_limits import closed_schema, schema_refusal
 from core.worker.messages import FaultKind
 
-# About 20 ms of work for one token, and 100 ms and a few megabytes for a whole grammar, on a slow core.
-STEP_ITEMS = 20_000
-STEP_FUEL = 100_000
+# llguidance's own figures: 20 items or 14 units of fuel a microsecond for one token, 50 units for a whole grammar.
+STEP_ITEMS = 100_000
+STEP_FUEL = 200_000
 START_FUEL = 1_000_000
-ROW_ITEMS = 1_000
-LEXER_STATES = 20_000
-GRAMMAR_SYMBOLS = 50_000
+# Each optional property of a schema takes three; with GBNF so many are ambiguity, and work grows with their square.
+SCHEMA_ROW_ITEMS = 1_000
+GBNF_ROW_ITEMS = 300
+LEXER_STATES = 50_000
+GRAMMAR_SYMBOLS = 100_000
+MAX_GRAMMAR_BYTES = 64 << 10
+# Neighbours in the batch wait meanwhile: an answer that needs this once is given up.
+MOST_SECONDS = 1.0
 SPECIAL_MARK = b"\xff"
 TOO_MUCH = "The grammar leads to more possibilities than this worker follows; ask for a simpler one."
+# As llama.cpp writes JSON: a small model left free fills its answer with blanks.
+JSON_SPACE = r"( |\n{1,2}[ \t]{0,20})?"
+NOT_FOLLOWED = (
+    "contains",
+    "dependentRequired",
+    "dependentSchemas",
+    "else",
+    "if",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -44,11 +64,11 @@ class GrammarWords:
 
 
 class Grammar:
-    """Where one answer stands in its grammar. Every call raises RuntimeFault when the grammar can not be followed."""
+    """Where one answer stands in its grammar. Every call raises RuntimeFault when the grammar cannot be followed."""
 
-    def __init__(self, grammar: str, words: GrammarWords) -> None:
+    def __init__(self, grammar: str, words: GrammarWords, *, row_items: int) -> None:
         self._words = words
-        self._matcher = LLMatcher(words.tokenizer, grammar, log_level=0, limits=_limits())
+        self._matcher = LLMatcher(words.tokenizer, grammar, log_level=0, limits=_limits(row_items))
         if self._matcher.is_error():
             raise RuntimeFault(FaultKind.BAD_REQUEST, _reason(self._matcher.get_error()))
 
@@ -56,36 +76,42 @@ class Grammar:
         """May this token come next? One microsecond; ask before mask."""
         if self._matcher.is_stopped():
             return token in self._words.ends
+        began = time.perf_counter()
         allowed: int = self._matcher.validate_tokens([token])
-        self._check()
+        self._check(began)
         return allowed == 1
 
     def mask(self) -> Mask:
         """Which tokens may come next: bool [vocabulary]."""
+        began = time.perf_counter()
         raw = self._matcher.compute_bitmask()
-        self._check()
+        self._check(began)
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=self._words.size, bitorder="little")
         return bits.view(np.bool_)
 
     def accept(self, token: int) -> None:
         """Go on behind a token that allows or mask let through."""
+        began = time.perf_counter()
         if not self._matcher.is_stopped() and not self._matcher.consume_token(token):
-            self._check()
+            self._check(began)
             raise RuntimeFault(FaultKind.INTERNAL, "The grammar refused its own token.")
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
+    def _check(self, began: float) -> None:
+        if self._matcher.is_error() or time.perf_counter() - began > MOST_SECONDS:
             raise RuntimeFault(FaultKind.BAD_REQUEST, TOO_MUCH)
 
 
 def open_grammar(sampling: Sampling, words: GrammarWords) -> Grammar:
-    """The grammar that this sampling asks for. Raises RuntimeFault (BAD_REQUEST) when it can not be read."""
-    refusal = schema_refusal(sampling.json_schema) if sampling.json_schema else gbnf_refusal(sampling.grammar)
-    if refusal:
-        raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
+    """The grammar that this sampling asks for. Raises RuntimeFault (BAD_REQUEST) when it cannot be read."""
     if sampling.json_schema:
-        return Grammar(LLMatcher.grammar_from_json_schema(sampling.json_schema), words)
-    return Grammar(LLMatcher.grammar_from_lark(_to_lark(sampling.grammar)), words)
+        return Grammar(_schema_grammar(sampling.json_schema), words, row_items=SCHEMA_ROW_ITEMS)
+    if len(sampling.grammar.encode("utf-8", "replace")) > MAX_GRAMMAR_BYTES:
+        raise RuntimeFault(FaultKind.BAD_REQUEST, f"The grammar is larger than {MAX_GRAMMAR_BYTES >> 10} KiB.")
+    try:
+        lark = gbnf_to_lark(sampling.grammar)
+    except GbnfRefused as refused:
+        raise RuntimeFault(FaultKind.BAD_REQUEST, str(refused)) from refused
+    return Grammar(LLMatcher.grammar_from_lark(lark), words, row_items=GBNF_ROW_ITEMS)
 
 
 class _Pieces:
@@ -103,9 +129,9 @@ class _Pieces:
         return [self._by_piece[raw[i : i + 1]] for i in range(len(raw)) if raw[i : i + 1] in self._by_piece]
 
 
-def _limits() -> LLParserLimits:
+def _limits(row_items: int) -> LLParserLimits:
     return LLParserLimits(
-        max_items_in_row=ROW_ITEMS,
+        max_items_in_row=row_items,
         initial_lexer_fuel=START_FUEL,
         step_lexer_fuel=STEP_FUEL,
         step_max_items=STEP_ITEMS,
@@ -115,14 +141,19 @@ def _limits() -> LLParserLimits:
     )
 
 
-def _to_lark(grammar: str) -> str:
+def _schema_grammar(schema: str) -> str:
+    if refusal := schema_refusal(schema):
+        raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
     try:
-        lark: Any = gbnf_to_lark(grammar)
-    except Exception as error:  # noqa: BLE001  a stranger's text in another's converter: whatever it raises ends here
-        raise RuntimeFault(FaultKind.BAD_REQUEST, "The grammar is not valid GBNF.") from error
-    return str(lark)
+        made: str = LLMatcher.grammar_from_json_schema(closed_schema(schema), overrides={"whitespace_pattern": JSON_SPACE})
+    except ValueError as error:
+        raise RuntimeFault(FaultKind.BAD_REQUEST, "The JSON schema cannot be read.") from error
+    return made
 
 
 def _reason(error: str) -> str:
-    first = error.strip().splitlines()[0][:160].rstrip(".") if error.strip() else "it can not be read"
-    return f"The grammar or schema can not be used: {first}."
+    """In our own words: the library's quote the requester's."""
+    unknown = sorted(word for word in NOT_FOLLOWED if f'"{word}"' in error)
+    if "nimplemented" in error and unknown:
+        return f"This worker cannot follow {', '.join(unknown)} in a JSON schema."
+    return "This worker cannot follow this grammar or JSON schema."
