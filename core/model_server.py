@@ -72,6 +72,7 @@ class ModelServer:
         self._log = log
         self._supervision = supervision or Supervision()
         self._failures = 0
+        self._has_loaded = False
         self._worker: WorkerProcess | None = None
         self._counts: dict[JobId, trio.MemorySendChannel[int | str]] = {}
 
@@ -122,11 +123,9 @@ class ModelServer:
         async with open_worker(log=self._log, limits=self._supervision.limits) as worker:
             await worker.send(w.Load(self.plan, str(self._path)))
             loaded = await self._until_loaded(worker)
-            if isinstance(loaded, WorkerDied):
-                if task_status is not trio.TASK_STATUS_IGNORED:
-                    sentence = f"The worker stopped while it loaded the model: {loaded.reason}."
-                    raise LoadFailed(w.Fault(w.FaultKind.INTERNAL, sentence))
-                return loaded
+            if not isinstance(loaded, w.Loaded):
+                return _not_loaded(loaded, has_loaded=self._has_loaded)
+            self._has_loaded = True
             self._worker = worker
             try:
                 self._announce(loaded, worker.confined)
@@ -172,20 +171,17 @@ class ModelServer:
             match report:
                 case WorkerDied():
                     return report
-                case w.Fault(message=message):
-                    # Of no job, so of all: what a worker is worth after this is not known.
-                    worker.kill(f"it said: {message.rstrip('.')}")
+                case w.Fault():  # of no job, so of all: what a worker is worth after this is not known
+                    worker.kill(_said(report))
                 case _:
                     await self._take(report, handler)
         return WorkerDied("it closed its pipe", None)
 
-    async def _until_loaded(self, worker: WorkerProcess) -> w.Loaded | WorkerDied:
+    async def _until_loaded(self, worker: WorkerProcess) -> w.Loaded | w.Fault | WorkerDied:
         with trio.move_on_after(LOAD_TIMEOUT_S):
             async for report in worker.reports:
-                if isinstance(report, w.Loaded | WorkerDied):
+                if isinstance(report, w.Loaded | w.Fault | WorkerDied):
                     return report
-                if isinstance(report, w.Fault):
-                    raise LoadFailed(report)
         return WorkerDied(f"it did not load the model within {LOAD_TIMEOUT_S:.0f} s", None)
 
     async def _take(self, report: w.WorkerReport, handler: Handler) -> None:
@@ -209,3 +205,20 @@ class ModelServer:
                 confined.sentence,
             )
         )
+
+
+def _not_loaded(outcome: w.Fault | WorkerDied, *, has_loaded: bool) -> WorkerDied:
+    """A death to come back from: what has loaded before, and fails for no reason of its own, may load again. Raises
+    LoadFailed when trying the same again is no use."""
+    if has_loaded and isinstance(outcome, WorkerDied):
+        return outcome
+    if isinstance(outcome, WorkerDied):
+        sentence = f"The worker stopped while it loaded the model: {outcome.reason}."
+        raise LoadFailed(w.Fault(w.FaultKind.INTERNAL, sentence))
+    if has_loaded and outcome.kind is w.FaultKind.INTERNAL:
+        return WorkerDied(_said(outcome), None)
+    raise LoadFailed(outcome)
+
+
+def _said(fault: w.Fault) -> str:
+    return f"it said: {fault.message.rstrip('.')}"

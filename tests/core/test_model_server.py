@@ -35,6 +35,8 @@ from core.framing import encode_frame
 from core.worker.messages import Fault, FaultKind, Loaded
 def send(report): os.write(1, encode_frame(report))
 os.read(0, 65536)
+if sys.argv[1] == "broken":
+    send(Fault(FaultKind.INTERNAL, "The GPU is being reset."))
 send(Loaded(0.0, 1, 256, "fake"))
 while os.read(0, 65536):
     if sys.argv[1] == "fault":
@@ -132,6 +134,28 @@ async def test_too_little_memory_is_a_typed_failure_of_the_load(tmp_path: Path, 
         await bench.server.run(bench.desk.handle)
     assert caught.value.fault.kind is w.FaultKind.OUT_OF_MEMORY
     assert bench.desk.heard == []
+
+
+async def test_a_load_that_fails_for_no_reason_of_its_own_is_tried_again(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, model, supervision=QUICK)
+    async with bench.serving():
+        faked(monkeypatch, "broken")
+        bench.signal(signal.SIGKILL)
+        died = await bench.desk.hears(WorkerDied, times=2)
+        assert died[1] == WorkerDied("it said: The GPU is being reset", None)
+        monkeypatch.undo()
+        await bench.desk.hears(w.Loaded, times=2)
+
+
+async def test_a_first_load_that_breaks_the_worker_is_a_failure_to_load(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "child_command", lambda: (sys.executable, "-c", "import os; os.abort()"))
+    bench = Bench(tmp_path, model, supervision=QUICK)
+    with trio.fail_after(30), pytest.raises(LoadFailed, match="while it loaded the model: it was killed by SIGABRT"):
+        await bench.server.run(bench.desk.handle)
 
 
 async def test_a_fault_in_service_ends_the_worker_with_its_own_sentence(
