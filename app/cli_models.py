@@ -28,7 +28,7 @@ from core.model_card import ModelCard, ModelVariant
 from core.model_shelf import GIGABYTE, Dropped, Held, ShelfRules, drop_order, shelf_rules, total_bytes
 from core.model_store import ModelStore
 from core.model_trouble import ModelStoreError
-from core.model_work import ModelWork, in_use
+from core.model_work import STOPPED, ModelWork, in_use
 from core.settings import Settings, SettingsError, load_settings
 from core.store import Store, StoreError
 from core.trouble import innermost, trouble_of
@@ -44,8 +44,9 @@ def run_models_word(arguments: argparse.Namespace, home: Home) -> int:
         if arguments.deed == "list":
             return _list(home, is_json=arguments.json)
         return _do(arguments, home)
-    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again
+    except (KeyboardInterrupt, Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge
         if isinstance(innermost(error), KeyboardInterrupt):
+            print(STOPPED, file=sys.stderr)
             raise KeyboardInterrupt from None
         print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
