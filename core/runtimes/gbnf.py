@@ -1,7 +1,7 @@
 """Read llama.cpp's grammar notation (GBNF, its grammars/README.md) and write it as llguidance's Lark.
 
-Pure. Letter by letter, so that the language stays the same: a Lark terminal of several letters would swallow what the next
-GBNF rule is to have. Never recurses deeper than MAX_DEPTH, and never writes a rule by its own name.
+Pure. Letter by letter, so that the language stays the same: a Lark terminal of several letters would swallow what the
+next GBNF rule is to have. Never recurses deeper than MAX_DEPTH, and never writes a rule by its own name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import msgspec
 MAX_DEPTH = 32
 MAX_REPEATS = 2_000
 MAX_SYMBOLS = 20_000
-MAX_RULES = 1_000
+MAX_RULES = 4_000
+MAX_ALTERNATIVES = 1_000
 HIGHEST = 0x10FFFF
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _ANY_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
@@ -84,6 +85,8 @@ class _Reader:
             self._at += 1
             self._skip(_ANY_SPACE)
             parts.append(self._sequence(is_nested=is_nested))
+            if len(parts) > MAX_ALTERNATIVES:
+                raise GbnfRefused(f"The grammar has a choice of more than {MAX_ALTERNATIVES}.")
         return _Part(" | ".join(p.lark for p in parts), sum(p.symbols for p in parts))
 
     def _sequence(self, *, is_nested: bool) -> _Part:
@@ -92,7 +95,7 @@ class _Reader:
         while (part := self._item()) is not None:
             self._skip(space)
             while (times := self._times()) is not None:
-                part = _repeated(part, times)
+                part = self._hoisted(_repeated(part, times))
                 self._skip(space)
             parts.append(part)
         return _Part(" ".join(p.lark for p in parts) or '""', sum(p.symbols for p in parts) + 1)
@@ -127,7 +130,7 @@ class _Reader:
             raise self._unreadable()
         self._at += 1
         self._depth -= 1
-        return _Part(f"({inner.lark})", inner.symbols)
+        return self._hoisted(inner)
 
     def _literal(self) -> _Part:
         self._at += 1
@@ -201,6 +204,12 @@ class _Reader:
             raise GbnfRefused("The grammar asks for fewer repetitions at most than at least.")
         return least, most
 
+    def _hoisted(self, part: _Part) -> _Part:
+        """As a rule of its own: Lark's own nesting is shallow. No GBNF name has a space."""
+        number = self._number(f"group {len(self._numbers)}")
+        self._rules[number] = part.lark
+        return _Part(f"r{number}", part.symbols + 1)
+
     def _number(self, name: str) -> int:
         return self._numbers.setdefault(name, len(self._numbers))
 
@@ -224,7 +233,7 @@ def _repeated(part: _Part, times: tuple[int, int | None]) -> _Part:
     if most == 0:
         return _Part('""', 1)
     written = f"{{{least},{'' if most is None else most}}}"
-    return _Part(f"({part.lark}){written}", symbols)
+    return _Part(f"{part.lark}{written}", symbols)
 
 
 def _written(code: int) -> str:

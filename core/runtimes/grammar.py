@@ -26,7 +26,7 @@ STEP_FUEL = 200_000
 START_FUEL = 1_000_000
 # Each optional property of a schema takes three; with GBNF so many are ambiguity, and work grows with their square.
 SCHEMA_ROW_ITEMS = 1_000
-GBNF_ROW_ITEMS = 300
+GBNF_ROW_ITEMS = 500
 LEXER_STATES = 50_000
 GRAMMAR_SYMBOLS = 100_000
 MAX_GRAMMAR_BYTES = 64 << 10
