@@ -6,11 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
-from tests.bench import start, throughput
+from tests.bench import engine, jobs, start, throughput
 from tests.bench.report import Report
 
-BENCHES: dict[str, Callable[..., Report]] = {"start": start.run, "throughput": throughput.run}
+BENCHES: dict[str, Callable[..., Report]] = {
+    "engine": engine.run,
+    "jobs": jobs.run,
+    "start": start.run,
+    "throughput": throughput.run,
+}
 
 
 def main() -> int:
@@ -18,13 +24,22 @@ def main() -> int:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="fit in a minute")
+    parser.add_argument("--model", choices=("160m", "1b", "8b"), help="engine: this synthetic model only")
+    parser.add_argument("--gpu", action="store_true", help="engine: all layers on the first GPU, 1 to 64 requests")
+    parser.add_argument("--threads", type=int, default=0, help="engine: threads of every engine (one for each core)")
     arguments = parser.parse_args()
-    report = BENCHES[arguments.name](is_quick=arguments.quick)
-    command = f"python -m tests.bench {arguments.name}{' --quick' if arguments.quick else ''}"
+    options: dict[str, Any] = {"is_quick": arguments.quick}
+    if arguments.name == "engine":
+        options |= {"model": arguments.model or "", "is_gpu": arguments.gpu, "threads": arguments.threads}
+    report = BENCHES[arguments.name](**options)
+    command = " ".join(["python -m tests.bench", *sys.argv[1:]]).replace(" --json", "")
     if arguments.json:
         print(json.dumps({"bench": arguments.name, **report.object(), "command": command}))
     else:
         print(report.table())
+    if report.failure:
+        print(report.failure, file=sys.stderr)
+        return 1
     return 0
 
 
