@@ -6,8 +6,6 @@ share a pass over the weights: jobs take the lowest. Unified KV shares one pool:
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
 
 from core.runtimes.prefix_cache import MIN_SHARED, Kept, PrefixCache, common_prefix
@@ -62,6 +60,18 @@ class Discard(msgspec.Struct, frozen=True):
 KvOrder = Forget | Trim | Copy | Save | Restore | Discard
 
 
+class _Source(msgspec.Struct, frozen=True):
+    """Where tokens come from: a slot, live or idle, or what was saved of a kept entry (slot None).
+
+    is_used_up: whether the entry has nothing more to give that would be worth keeping.
+    """
+
+    kept: Kept | None
+    slot: int | None
+    tokens: int
+    is_used_up: bool = False
+
+
 class KvSlots:
     """The slots. live: the sequence in each of them, or None; what idle ones still hold is the cache's."""
 
@@ -94,26 +104,27 @@ class KvSlots:
     def fill(self, sequence: Sequence) -> None:
         """Put the longest known beginning of its tokens into its slot."""
         sequence.leader = None
-        target = sequence.slot
-        kept, tokens = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
-        other, of_other = self._live_source(sequence)
-        is_kept = kept is not None and (tokens > of_other or (tokens == of_other and kept.slot == target))
-        source = (kept.slot if kept is not None else None) if is_kept else (other.slot if other is not None else None)
-        here = self.cache.at(target)
-        if here is not None and not (here is kept and is_kept and tokens == len(here.tokens)):
-            self._displace(here, avoid=() if source is None else (source,))
-        if is_kept and kept is not None:
-            self._take(kept, sequence, tokens=tokens, source=source)
-        elif other is not None:
-            tokens = of_other
-            self._orders.append(Copy(other.slot, target, tokens))
+        source = self._source(sequence)
+        here = self.cache.at(sequence.slot)
+        if here is None or (here is source.kept and source.is_used_up):
+            self._take(source, sequence.slot)
+        elif self.is_split and source.is_used_up and source.slot is not None:
+            self._swap(here, source)
         else:
-            tokens = 0
-            self._orders.append(Forget(target))
-        sequence.advance(tokens)
+            self._displace(here, source)
+            self._take(source, sequence.slot)
+        sequence.advance(source.tokens)
         if not sequence.has_begun:
-            sequence.cached = tokens
+            sequence.cached = source.tokens
             sequence.has_begun = True
+
+    def lost(self, slot: int) -> None:
+        """An order for this slot has failed: it is empty."""
+        sequence, kept = self.live[slot], self.cache.at(slot)
+        if kept is not None:
+            self.cache.drop(kept)
+        elif sequence is not None and sequence.leader is None:
+            sequence.lose_kv()
 
     def follow(self) -> list[Sequence]:
         """Fill those whose leader has read far enough, or has left; who they are."""
@@ -182,7 +193,7 @@ class KvSlots:
             return free[0]
         kept = {k.slot: k for k in self.cache if k.slot is not None}
         found, tokens = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
-        if found is not None and found.slot in free and tokens == len(found.tokens):
+        if found is not None and found.slot in free and len(found.tokens) - tokens < MIN_SHARED:
             return found.slot
         empty = [slot for slot in free if slot not in kept]
         if empty:
@@ -190,30 +201,61 @@ class KvSlots:
         worst = self.cache.worst([kept[slot] for slot in free if kept[slot] is not found] or [kept[free[0]]])
         return free[0] if worst is None or worst.slot is None else worst.slot
 
-    def _take(self, kept: Kept, sequence: Sequence, *, tokens: int, source: int | None) -> None:
-        """Fill from a kept entry; one that is used to its end has nothing more to give."""
-        if source is None:
-            self._orders.append(Restore(kept.key, sequence.slot, tokens))
-        elif source == sequence.slot:
-            self._orders.append(Trim(source, tokens))
-        else:
-            self._orders.append(Copy(source, sequence.slot, tokens))
-        if tokens < len(kept.tokens):
+    def _source(self, sequence: Sequence) -> _Source:
+        """Where the most of its tokens are: with a neighbour, in an idle slot, or saved."""
+        kept, tokens = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
+        best = _Source(None, None, 0)
+        if kept is not None:
+            is_used_up = len(kept.tokens) - tokens < MIN_SHARED and kept.owner in (None, sequence.job_id)
+            best = _Source(kept, kept.slot, tokens, is_used_up)
+        for other in self.live if self.cache.shares else ():
+            if other is None or other is sequence or other.scope != sequence.scope:
+                continue
+            shared = min(common_prefix(other.tokens, sequence.tokens), other.fed, len(sequence.tokens) - 1)
+            is_usable = shared >= MIN_SHARED and (self.cache.can_trim or shared == other.fed)
+            if is_usable and shared > best.tokens:
+                best = _Source(None, other.slot, shared)
+        return best
+
+    def _take(self, source: _Source, target: int) -> None:
+        """Fill a slot; an entry that is used to its end has nothing more to give."""
+        kept, tokens = source.kept, source.tokens
+        if tokens == 0:
+            self._orders.append(Forget(target))
+        elif source.slot == target:
+            self._orders.append(Trim(target, tokens))
+        elif source.slot is not None:
+            self._orders.append(Copy(source.slot, target, tokens))
+        elif kept is not None:
+            self._orders.append(Restore(kept.key, target, tokens))
+        if kept is None:
+            return
+        if not source.is_used_up:
             self.cache.use(kept)
             return
         self.cache.drop(kept)
-        if source is None:
+        if source.slot is None:
             self._orders.append(Discard(kept.key))
-        elif source != sequence.slot:
-            self._orders.append(Forget(source))
+        elif source.slot != target:
+            self._orders.append(Forget(source.slot))
+
+    def _swap(self, here: Kept, source: _Source) -> None:
+        """What a slot holds changes places with the entry that is used up in it."""
+        assert here.slot is not None and source.slot is not None and source.kept is not None
+        self._orders += [
+            Save(here.slot, here.key),
+            Copy(source.slot, here.slot, source.tokens),
+            Restore(here.key, source.slot, len(here.tokens)),
+            Discard(here.key),
+        ]
+        here.slot = source.slot
+        self.cache.drop(source.kept)
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         """Who is about to read what this one begins with, and how much of it."""
         if not (self.cache.shares and self.cache.can_trim):
             return None, 0
-        _, known = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
-        known = max(known, self._live_source(sequence)[1])
-        leader, most = None, known + MIN_AWAITED - 1
+        leader, most = None, self._source(sequence).tokens + MIN_AWAITED - 1
         for other in self.live:
             if other is None or other is sequence or not other.is_reading or other.scope != sequence.scope:
                 continue
@@ -222,27 +264,17 @@ class KvSlots:
                 leader, most = other, shared
         return leader, most if leader is not None else 0
 
-    def _live_source(self, sequence: Sequence) -> tuple[Sequence | None, int]:
-        best, most = None, MIN_SHARED - 1
-        for other in self.live if self.cache.shares else ():
-            if other is None or other is sequence or other.scope != sequence.scope:
-                continue
-            shared = min(common_prefix(other.tokens, sequence.tokens), other.fed, len(sequence.tokens) - 1)
-            if shared > most and (self.cache.can_trim or shared == other.fed):
-                best, most = other, shared
-        return best, most if best is not None else 0
-
-    def _displace(self, here: Kept, *, avoid: Collection[int]) -> None:
+    def _displace(self, here: Kept, source: _Source) -> None:
         """A slot is about to be overwritten: take what it holds to an idle slot of less worth, or give it up."""
-        idle = [slot for slot, s in enumerate(self.live) if s is None and slot != here.slot and slot not in avoid]
+        idle = [slot for slot, s in enumerate(self.live) if s is None and slot not in (here.slot, source.slot)]
         spot = next((slot for slot in idle if self.cache.at(slot) is None), None)
         if spot is None:
             worst = self.cache.worst(kept for kept in self.cache if kept.slot in idle)
             if worst is not None and self.cache.worst((here, worst)) is worst:
                 spot = worst.slot
-                self._evict(worst)
+                self._evict(worst, spared=source.kept)
         if spot is None or here.slot is None or not self.is_split:
-            self._evict(here)
+            self._evict(here, spared=source.kept)
             return
         self._orders.append(Copy(here.slot, spot, len(here.tokens)))
         here.slot = spot
@@ -257,14 +289,14 @@ class KvSlots:
             return
         here = self.cache.at(target)
         if here is not None:
-            self._displace(here, avoid=(source,))
+            self._displace(here, _Source(None, source, 0))
         self._orders += [Copy(source, target, sequence.fed), Forget(source)]
 
-    def _evict(self, kept: Kept) -> None:
+    def _evict(self, kept: Kept, *, spared: Kept | None = None) -> None:
         slot = kept.slot
         if slot is not None and self.cache.evict(kept):
             self._orders.append(Save(slot, kept.key))
-            self._orders += [Discard(lost.key) for lost in self.cache.overflow()]
+            self._orders += [Discard(lost.key) for lost in self.cache.overflow(spared)]
 
     def _clear_away(self, gone: list[Kept]) -> None:
         for kept in gone:

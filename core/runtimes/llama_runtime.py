@@ -209,9 +209,7 @@ class LlamaRuntime:
         if not orders or self._store is None:
             return
         for slot in self._store.carry_out(orders):
-            sequence = slots.live[slot]
-            if sequence is not None and sequence.leader is None:
-                sequence.lose_kv()
+            slots.lost(slot)
 
     def _run(self, rows: list[Rows]) -> list[WorkerReport]:
         assert self._context is not None

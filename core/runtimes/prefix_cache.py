@@ -117,10 +117,11 @@ class PrefixCache:
         self.drop(kept)
         return False
 
-    def overflow(self) -> list[Kept]:
-        """Forget saved entries, worst first, until what is saved fits; those that were forgotten."""
+    def overflow(self, spared: Kept | None) -> list[Kept]:
+        """Forget saved entries, worst first, until what is saved fits; those that were forgotten. One that is about to
+        be used is spared."""
         lost = []
-        saved = [kept for kept in self if kept.slot is None]
+        saved = [kept for kept in self if kept.slot is None and kept is not spared]
         while sum(map(self._bytes, saved)) > self._room_bytes:
             worst = self.worst(saved)
             assert worst is not None

@@ -128,7 +128,7 @@ def test_saved_entries_stay_within_their_room() -> None:
         cache.keep(number, [number] * 100, scope="a")
         kept = cache.at(number)
         assert kept is not None and cache.evict(kept)
-        cache.overflow()
+        cache.overflow(None)
     assert len(cache) == 2
 
 
