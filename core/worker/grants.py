@@ -1,7 +1,8 @@
 """Which files a worker child may open: what Python, the libraries and the GPU drivers need, and what its first command
 names. All that is not listed here is out of reach: wallet, journal, documents, other models.
 
-Never grants a folder to write in: a target file is made first, and only it can be written.
+Never grants a folder to write in but the child's own for temporary files: a target is made first, and only it can be
+written.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from core.model_shards import shard_names
 from core.worker import messages as w
-from core.worker.landlock import DEVICE, LIST, READ, WRITE, Rule
+from core.worker.landlock import DEVICE, LIST, READ, SCRATCH, WRITE, Rule
 
 LIBRARIES = (
     "/usr", "/lib", "/lib64", "/lib32", "/opt", "/nix/store", "/run/opengl-driver", "/etc/ld.so.cache",
@@ -32,6 +33,7 @@ PATH_VARIABLES = (
     "LD_LIBRARY_PATH", "LLAMA_CPP_LIB_PATH", "CUDA_PATH", "CUDA_HOME", "ROCM_PATH", "VK_ICD_FILENAMES",
     "VK_DRIVER_FILES",
 )  # fmt: skip
+SCRATCH_VARIABLE = "STARLING_WORKER_SCRATCH"
 READ_FIELDS = ("path", "source")
 
 
@@ -55,6 +57,11 @@ def grants_of(command: w.WorkerCommand) -> Grants:
     return Grants(tuple(read), (target,) if target else ())
 
 
+def scratch_environment(folder: str) -> dict[str, str]:
+    """How a child finds its folder for temporary files: importing torch is not possible without one."""
+    return dict.fromkeys((SCRATCH_VARIABLE, "TMPDIR", "TEMP", "TMP"), folder)
+
+
 def make_targets(grants: Grants) -> None:
     """A rule is for a file that is there: make those that are to be written. What cannot be made cannot be written."""
     for path in grants.write:
@@ -76,6 +83,8 @@ def system_rules(environment: Mapping[str, str]) -> Iterator[Rule]:
     yield from (Rule(path, READ) for path in paths if path.is_absolute())
     nodes = (*map(Path, DEVICES), *Path("/dev").glob(GPU_NODES))
     yield from (Rule(node, DEVICE) for node in nodes)
+    if scratch := environment.get(SCRATCH_VARIABLE, ""):
+        yield Rule(Path(scratch), SCRATCH)
 
 
 def _model_files(path: str) -> tuple[str, ...]:

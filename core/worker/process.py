@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -23,6 +25,7 @@ from core.framing import FrameDecoder, FramingError, encode_frame
 from core.job import JobId
 from core.worker import messages as w
 from core.worker.confinement import MEMORY_LIMIT_VARIABLE
+from core.worker.grants import scratch_environment
 from core.worker.lifeline import Lifeline
 
 SEND_S = 10.0
@@ -34,6 +37,7 @@ KEPT_LOGS = 3
 MEMORY_SHARE = 0.75
 INSPECT_BYTES = 2 << 30
 STOPPED = "it was stopped"
+SCRATCH_PREFIX = "starling-worker-"
 # What a child may see of our environment: where libraries, drivers and temporary files are. No proxy, no token.
 ALLOWED_VARIABLES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "USERPROFILE", "LOCALAPPDATA",
@@ -196,34 +200,46 @@ class Reports:
 
 @asynccontextmanager
 async def open_worker(*, log: Path | None = None, limits: Limits | None = None) -> AsyncIterator[WorkerProcess]:
-    """A fresh child for the time of the block. What it and its libraries print goes to log (None: nowhere)."""
+    """A fresh child for the time of the block, with a folder of its own for temporary files, gone with it. What it and
+    its libraries print goes to log (None: nowhere)."""
     limits = limits or Limits()
-    lifeline = Lifeline()
-    stderr = subprocess.DEVNULL if log is None else _open_log(log)
-    try:
+    async with AsyncExitStack() as held:
+        lifeline = Lifeline()
+        held.callback(lifeline.close)
+        stderr = subprocess.DEVNULL if log is None else _open_log(log)
+        if log is not None:
+            held.callback(os.close, stderr)
+        scratch = await held.enter_async_context(_scratch())
         process = await trio.lowlevel.open_process(
             child_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=child_environment(os.environ, limits) | lifeline.environment,
+            env=child_environment(os.environ, limits) | scratch_environment(scratch) | lifeline.environment,
             cwd=_root(),
             pass_fds=lifeline.passed,
         )
-    except BaseException:
-        lifeline.close()
-        raise
-    finally:
         lifeline.started()
-        if log is not None:
-            os.close(stderr)
-    worker = WorkerProcess(process, limits)
+        yield await held.enter_async_context(_closed_after(WorkerProcess(process, limits)))
+
+
+@asynccontextmanager
+async def _scratch() -> AsyncIterator[str]:
+    folder = tempfile.mkdtemp(prefix=SCRATCH_PREFIX)
+    try:
+        yield folder
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@asynccontextmanager
+async def _closed_after(worker: WorkerProcess) -> AsyncIterator[WorkerProcess]:
     try:
         yield worker
     finally:
         with trio.CancelScope(shield=True):
             await worker.close()
-        lifeline.close()
 
 
 async def run_once(

@@ -14,7 +14,7 @@ import pytest
 
 from core.worker import landlock
 from core.worker import messages as w
-from core.worker.grants import Grants, grants_of, make_targets
+from core.worker.grants import Grants, grants_of, make_targets, scratch_environment
 from core.worker.seccomp import ARCHITECTURES, Architecture, program
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,6 +94,9 @@ deeds = {
     "signal_self": lambda: os.kill(os.getpid(), 0),
     "own_limits": lambda: resource.getrlimit(resource.RLIMIT_DATA)[0],
     "core_limit": lambda: resource.getrlimit(resource.RLIMIT_CORE)[0],
+    "write_scratch": lambda: Path(os.environ["TMPDIR"], "new").write_text("x"),
+    "execute_from_scratch": lambda: os.chmod(os.path.join(os.environ["TMPDIR"], "new"), 0o700)
+        or os.execv(os.path.join(os.environ["TMPDIR"], "new"), ["new"]),
     "allocate": lambda: len(bytearray(2 << 30)),
 }
 print(json.dumps({
@@ -121,9 +124,16 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     (home / "wallet.json").write_text("key")
     (store / "model.gguf").write_text("model")
     make_targets(Grants(write=(str(store / "target.part"),)))
+    scratch = tmp_path_factory.mktemp("scratch")
     words = [str(home), str(store / "model.gguf"), str(store / "target.part"), str(os.getpid())]
     done = subprocess.run(
-        [sys.executable, "-c", INSIDE, *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", INSIDE, *words],
+        cwd=ROOT,
+        env=os.environ | scratch_environment(str(scratch)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return Inside(json.loads(done.stdout))
@@ -138,7 +148,7 @@ def test_threads_are_confined_with_the_process(inside: Inside) -> None:
     assert inside.found["socket_in_thread"] == ["PermissionError"]
 
 
-@pytest.mark.parametrize("deed", ["fork", "execute", "spawn"])
+@pytest.mark.parametrize("deed", ["fork", "execute", "spawn", "execute_from_scratch"])
 def test_no_program_is_started_inside(inside: Inside, deed: str) -> None:
     assert inside.found[deed] == "PermissionError"
 
@@ -168,6 +178,7 @@ def test_what_serving_needs_is_there(inside: Inside) -> None:
     found = inside.found
     assert found["read_model"] == "model"
     assert found["write_target"] == 4
+    assert found["write_scratch"] == 1
     assert found["read_meminfo"] and found["read_library"] and found["open_null"] == 1
     assert found["thread"] == found["signal_self"] == "done"
 

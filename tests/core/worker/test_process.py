@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -181,6 +182,26 @@ async def test_a_quick_benchmark_measures_everything(model: Path) -> None:
     b = report.benchmark
     assert set(b.decode_by_batch) == {1, 4, 8}
     assert min(b.memory_bandwidth_gbs, b.matrix_tflops, b.prefill_tokens_per_s, *b.decode_by_batch.values()) > 0
+
+
+async def test_a_childs_temporary_folder_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with trio.fail_after(30):
+        async with open_worker() as worker:
+            await worker.send(w.ListDevices())
+            await worker.next_report()
+            (folder,) = tmp_path.iterdir()
+            (folder / "left behind").write_text("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_holds_of_the_sandbox_is_told_first() -> None:
+    with trio.fail_after(30):
+        async with open_worker(limits=Limits(memory_bytes=1 << 30)) as worker:
+            await worker.send(w.ListDevices())
+            assert isinstance(await worker.next_report(), w.Devices)
+            assert worker.confined.holds or worker.confined.lacks
+            assert worker.confined.sentence.startswith("Confined: ")
 
 
 async def test_a_missed_deadline_is_a_fault(model: Path) -> None:
