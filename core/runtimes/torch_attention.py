@@ -2,7 +2,7 @@
 
 transformers runs a step as one row of tokens, so that each weight is read once for all sequences; here the rows part.
 Decoding rows are one batched call over the slots, each run of prompt tokens a call of its own. A model that
-needs more than this (sinks, soft caps, attention to later tokens) is refused when it is loaded, never computed wrongly.
+needs what is not here (such as attention to later tokens) is refused when it is loaded, never computed wrongly.
 """
 
 from __future__ import annotations
@@ -78,14 +78,15 @@ class Pass:
 
 
 def attend(
-    module: Any, query: torch.Tensor, *more: torch.Tensor, step: Pass, scaling: float | None = None, **asked: Any
+    module: Any, query: torch.Tensor, *more: torch.Tensor, step: Pass | None = None, **asked: Any
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query [1, heads, rows, width], then keys, values and no mask; the answer is
     [1, rows, heads, width]. Raises RuntimeFault (BAD_FILE) when the model wants what is not here."""
     key, value = more[:2]
-    window = asked.pop("sliding_window", None)
+    rows = _layer(query, key, value=value, asked=asked)
     _refuse_what_is_not_here(module, asked)
-    rows = _Layer(query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), scaling, window)
+    if step is None:
+        raise RuntimeFault(FaultKind.BAD_FILE, "The torch runtime cannot serve this model: its layers stand alone.")
     pair = step.kv.layer(module.layer_idx, key=key, value=value)
     parts = [_decode(step, rows, pair=pair)] if step.decoding else []
     at = step.decoding
@@ -103,6 +104,8 @@ class _Layer(NamedTuple):
     value: torch.Tensor
     scale: float | None
     window: int | None
+    cap: float | None
+    sinks: torch.Tensor | None
 
 
 def _decode(step: Pass, rows: _Layer, *, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -115,13 +118,9 @@ def _decode(step: Pass, rows: _Layer, *, pair: tuple[torch.Tensor, torch.Tensor]
     if not step.is_dense:
         query = query.new_zeros(step.top, *query.shape[1:])
         query[step.slots] = rows.query[:count]
-    mixed = scaled_dot_product_attention(
-        query.reshape(step.top, keys.shape[1], -1, query.shape[2]),
-        keys[: step.top, :, : step.longest],
-        values[: step.top, :, : step.longest],
-        attn_mask=step.decode_mask(rows.window),
-        scale=rows.scale,
-    ).reshape(step.top, query.shape[1], -1)
+    grouped = query.reshape(step.top, keys.shape[1], -1, query.shape[2])
+    seen = keys[: step.top, :, : step.longest], values[: step.top, :, : step.longest]
+    mixed = _mix(rows, grouped, pair=seen, mask=step.decode_mask(rows.window)).reshape(step.top, query.shape[1], -1)
     return mixed if step.is_dense else mixed[step.slots]
 
 
@@ -141,12 +140,39 @@ def _read(
     shared = query.shape[1] // key.shape[0]
     stacked = query.transpose(0, 1).reshape(1, key.shape[0], shared * run.length, -1)
     mask = step.run_mask(number, rows.window).repeat(shared, 1)
-    mixed = scaled_dot_product_attention(stacked, key[None], value[None], attn_mask=mask, scale=rows.scale)
+    mixed = _mix(rows, stacked, pair=(key[None], value[None]), mask=mask)
     return mixed.reshape(query.shape[1], run.length, -1).transpose(0, 1)
 
 
+def _mix(
+    rows: _Layer, query: torch.Tensor, *, pair: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor
+) -> torch.Tensor:
+    """What each query [slots, key heads, rows, width] takes from the values; the rows of a key head are those of the
+    query heads that share it, one head after the other."""
+    key, value = pair
+    if rows.cap is None and rows.sinks is None:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=rows.scale)
+    scores = (query @ key.transpose(2, 3)).float() * (query.shape[-1] ** -0.5 if rows.scale is None else rows.scale)
+    if rows.cap is not None:
+        scores = torch.tanh(scores / rows.cap) * rows.cap
+    scores = scores.masked_fill(~mask, float("-inf"))
+    if rows.sinks is not None:
+        heads = rows.sinks.float().view(1, key.shape[1], -1)
+        sinks = heads.repeat_interleave(query.shape[2] // heads.shape[2], dim=2)[..., None]
+        scores = torch.cat([scores, sinks.expand(scores.shape[0], -1, -1, 1)], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : key.shape[2]]
+    return weights.to(value.dtype) @ value
+
+
+def _layer(query: torch.Tensor, key: torch.Tensor, *, value: torch.Tensor, asked: dict[str, Any]) -> _Layer:
+    """Take out of what is asked all that is done here."""
+    named = (asked.pop(name, None) for name in ("scaling", "sliding_window", "softcap", "s_aux"))
+    return _Layer(query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), *named)
+
+
 def _refuse_what_is_not_here(module: Any, asked: dict[str, Any]) -> None:
-    wanted = [name for name, given in asked.items() if given is not None and name not in _HARMLESS]
+    strange = {name: given for name, given in asked.items() if name not in _HARMLESS}
+    wanted = [name for name, given in strange.items() if given is not None and given is not False]
     if not getattr(module, "is_causal", True):
         wanted.append("attention to later tokens")
     if wanted:

@@ -15,6 +15,7 @@ import torch
 
 from core.runtimes import torch_attention
 from core.runtimes.runtime import RuntimeFault
+from core.runtimes.torch_place import speaks_of_memory
 from core.runtimes.torch_progress import Tell, told_progress
 from core.worker.messages import FaultKind
 
@@ -34,8 +35,13 @@ def open_model(path: Path, dtype: torch.dtype, *, tell: Tell) -> Any:
     AttentionInterface.register(torch_attention.NAME, torch_attention.attend)
     try:
         model, gaps = _open_gguf(path, dtype, tell=tell) if path.is_file() else _open_folder(path, dtype, tell=tell)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, NotImplementedError) as error:
-        raise RuntimeFault(FaultKind.BAD_FILE, f"The model cannot be opened by torch: {_reason(error)}.") from error
+    except RuntimeFault:
+        raise
+    except Exception as error:  # noqa: BLE001  a stranger's file in another's parser: whatever it raises ends here
+        if speaks_of_memory(error):
+            raise
+        sentence = f"The model cannot be opened by torch: {_reason(error, path)}."
+        raise RuntimeFault(FaultKind.BAD_FILE, sentence) from error
     missing = sorted(gaps["missing_keys"]) + sorted(str(key) for key in gaps["mismatched_keys"])
     if missing:
         sentence = f"The model lacks {len(missing)} of its tensors, {missing[0][:80]} among them."
@@ -118,6 +124,6 @@ def _check_folder(folder: Path) -> None:
         raise RuntimeFault(FaultKind.BAD_FILE, f"{INDEX} names a file that is no safetensors file of this folder.")
 
 
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+def _reason(error: Exception, path: Path) -> str:
+    lines = str(error).replace(str(path), path.name).strip().splitlines()
     return lines[0][:200].rstrip(".!") if lines else type(error).__name__

@@ -19,7 +19,7 @@ from core.worker.messages import FaultKind
 # llama.cpp's names of devices; torch calls AMD's GPUs "cuda" as well.
 _NVIDIA_OR_AMD = re.compile(r"(?:CUDA|ROCm|HIP)(\d+)")
 _METAL = re.compile(r"(?:MTL|Metal|MPS)\d*")
-_NO_HOST_MEMORY = "can't allocate memory"
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "INT8": torch.bfloat16}
 
 
@@ -79,17 +79,21 @@ def release(device: torch.device) -> None:
 
 @contextmanager
 def memory_faults(device: torch.device, *, doing: str) -> Iterator[None]:
-    """Turn torch's ways of saying that memory has run out into OutOfMemory with what was free just then."""
+    """Turn a lack of memory into OutOfMemory with what was free just then."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"{doing} does not fit into the GPU's memory.", free_bytes=free_bytes(device)) from error
-    except MemoryError as error:
-        raise OutOfMemory(f"{doing} does not fit into memory.", free_bytes=free_bytes(device)) from error
-    except RuntimeError as error:
-        if _NO_HOST_MEMORY in str(error) or "out of memory" in str(error).lower():
-            raise OutOfMemory(f"{doing} does not fit into memory.", free_bytes=free_bytes(device)) from error
-        raise
+    except (MemoryError, RuntimeError) as error:
+        if not speaks_of_memory(error):
+            raise
+        where = "memory" if device.type == "cpu" else "the GPU's memory"
+        raise OutOfMemory(f"{doing} does not fit into {where}.", free_bytes=free_bytes(device)) from error
+
+
+def speaks_of_memory(error: Exception) -> bool:
+    """Whether this is one of torch's ways of saying that memory has run out (OutOfMemoryError is a RuntimeError)."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in _NO_MEMORY)
 
 
 def _reusable_bytes(device: torch.device) -> int:
