@@ -89,14 +89,19 @@ class WorkerProcess:
         return self._process.pid
 
     async def send(self, command: w.WorkerCommand) -> None:
-        """Tell the child. A child that does not take it in time is killed; a dead one is told nothing."""
+        """Tell the child. A child that does not take it in time is killed; a dead one is told nothing. What is larger
+        than a frame may be is answered here, by a fault."""
+        frame = encode_frame(command)
+        if len(frame) > w.MAX_FRAME_BYTES:
+            self._refuse(command, len(frame))
+            return
         async with self._sending:
             self._count(command)
             assert self._process.stdin is not None
             # cancelling half a frame would garble all that follows
             with trio.CancelScope(deadline=trio.current_time() + SEND_S, shield=True) as scope:
                 try:
-                    await self._process.stdin.send_all(encode_frame(command))
+                    await self._process.stdin.send_all(frame)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
             if scope.cancelled_caught:
@@ -125,6 +130,8 @@ class WorkerProcess:
         while not self._ready:
             with trio.CancelScope(deadline=self._deadline()) as self._waiting:
                 received = await self._process.stdout.receive_some(READ_BYTES)
+            if self._waiting.cancelled_caught and self._ready:
+                break
             if self._waiting.cancelled_caught:
                 self.kill(f"it said nothing for {self._limits.hang_s:.0f} s")
                 return await self._died()
@@ -138,6 +145,16 @@ class WorkerProcess:
         report = self._ready.popleft()
         self._settle(report)
         return report
+
+    def _refuse(self, command: w.WorkerCommand, size: int) -> None:
+        """Put the answer among the reports, and wake who waits for one."""
+        self._count(command)
+        sentence = f"The request has {size} bytes; a worker takes at most {w.MAX_FRAME_BYTES}."
+        job_id: JobId | None = getattr(command, "job_id", None)
+        kind = w.FaultKind.BAD_REQUEST
+        self._ready.append(w.Fault(kind, sentence) if job_id is None else w.JobFault(job_id, kind, sentence))
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def _is_for_others(self, report: w.WorkerReport) -> bool:
         if isinstance(report, w.Confined):

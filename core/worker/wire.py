@@ -12,7 +12,8 @@ import threading
 from collections import deque
 
 from core.framing import FrameDecoder, FramingError, encode_frame
-from core.worker.messages import MAX_FRAME_BYTES, WorkerCommand, WorkerReport
+from core.job import JobId
+from core.worker.messages import MAX_FRAME_BYTES, FaultKind, JobFault, WorkerCommand, WorkerReport
 
 # Full: the reader stops reading, the pipe fills, and the engine's send waits until its deadline.
 MAX_QUEUED = 256
@@ -49,7 +50,7 @@ class Wire:
 
     def send(self, *reports: WorkerReport) -> None:
         """Write reports in order, in one go; blocks while the engine does not read."""
-        left = memoryview(b"".join(encode_frame(report) for report in reports))
+        left = memoryview(b"".join(_framed(report) for report in reports))
         while left:
             left = left[os.write(self._write_fd, left) :]
 
@@ -70,6 +71,16 @@ class Wire:
             return self._decoder.feed(received)
         except FramingError:
             os._exit(EXIT_BAD_FRAME)
+
+
+def _framed(report: WorkerReport) -> bytes:
+    """An answer that is larger than a frame may be would be taken for nonsense, and cost all jobs their worker."""
+    frame = encode_frame(report)
+    job_id: JobId | None = getattr(report, "job_id", None)
+    if len(frame) <= MAX_FRAME_BYTES or job_id is None:
+        return frame
+    sentence = f"The answer has {len(frame)} bytes; a worker gives at most {MAX_FRAME_BYTES}. Ask for less at once."
+    return encode_frame(JobFault(job_id, FaultKind.BAD_REQUEST, sentence))
 
 
 def open_wire() -> Wire:
