@@ -44,6 +44,9 @@ def run_models_word(arguments: argparse.Namespace, home: Home) -> int:
         if arguments.deed == "list":
             return _list(home, is_json=arguments.json)
         return _do(arguments, home)
+    except OSError as error:
+        print(f"The system refused it: {error.strerror or type(error).__name__}.", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge
         if isinstance(innermost(error), KeyboardInterrupt):
             print(STOPPED, file=sys.stderr)
@@ -110,10 +113,13 @@ def home_settings(home: Home) -> Settings:
 def _list(home: Home, *, is_json: bool) -> int:
     cards, rules, held = _cards(home), shelf_rules(home_settings(home)), _held(home)
     order = drop_order(cards, rules, held=held)
+    unfinished = ModelStore(home.models).unfinished_bytes()
     if is_json:
-        print(json.dumps(_shelf_object(cards, rules, order=order)))
+        print(json.dumps({**_shelf_object(cards, rules, order=order), "unfinished_bytes": unfinished}))
     elif cards:
         print(shelf_text(cards, rules, order=order, held=held))
+        if unfinished:
+            print(f"{unfinished / GIGABYTE:.2f} GB more are of downloads that `models install` can go on with.")
     else:
         print("No models yet. Add one with `starling models add FILE`; the demo model comes with the first start.")
     return 0
@@ -133,7 +139,7 @@ def _held(home: Home) -> Held:
 
 
 def shelf_text(cards: tuple[ModelCard, ...], rules: ShelfRules, *, order: tuple[Dropped, ...], held: Held) -> str:
-    """The store for people: a row a file, then the sum against the cap and what would go first."""
+    """The store for people: a row a variant, then the sum against the cap."""
     places = {(drop.model, drop.quantization): str(place + 1) for place, drop in enumerate(order)}
     rows = [("MODEL", "TYPE", "SIZE", "LAST USED", "GOES", "STATE")]
     for card in cards:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def copy_or_link(source: Path, target: Path, *, tell: Tell) -> None:
 
 def sync(path: Path) -> None:
     """Return when the file's bytes are on disk."""
-    with path.open("rb") as file:
+    with path.open("r+b" if sys.platform == "win32" else "rb") as file:  # Windows syncs only what may be written
         os.fsync(file.fileno())
 
 

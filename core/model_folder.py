@@ -116,8 +116,8 @@ class ModelFolder:
             raise ModelStoreError(f"{quantization} is what {model} was added as: remove the whole model instead.")
         kept = tuple(v for v in card.variants if v.quantization != quantization)
         self.put(msgspec.structs.replace(card, variants=kept))
-        for file in variant.files:
-            delete(self.path / file.path)
+        for place in (*(file.path for file in variant.files), variant.path):
+            delete(self.path / place)
 
     def free_name(self, wanted: str | None, *, title: str, sha256: str) -> str:
         """A name that no model has yet. Raises ModelStoreError when the wanted one is taken."""
@@ -136,6 +136,7 @@ class ModelFolder:
     def _clear_strangers(self, card: ModelCard) -> None:
         """In a model's own folder, what its card does not name is left over from a killed run."""
         named = {self.path / file.path for variant in card.variants for file in variant.files}
+        named |= {parent for path in named for parent in path.parents}
         for path in (self.path / card.model).glob("*"):
             if path not in named:
                 delete(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from core.model_card import ModelCard, ModelFile, ModelVariant, damage_text
+from core.model_card import ModelCard, ModelFile, ModelVariant, damage_text, with_variant
 from core.model_download.downloads import Downloads
 from core.model_download.link import open_hub
 from core.model_download.source import HubModel, choose
@@ -35,7 +35,7 @@ from core.model_folder import ModelFolder
 from core.model_index import PART
 from core.model_making import expected_bytes, inspect, quantize
 from core.model_shards import shard_name
-from core.model_shelf import GIGABYTE, Held, ShelfRules, to_drop
+from core.model_shelf import GIGABYTE, Dropped, Held, ShelfRules, to_drop
 from core.model_trouble import ModelStoreError, NoSpace, UnknownModel
 
 HUB = "https://huggingface.co"
@@ -70,6 +70,11 @@ class ModelStore:
         self._changing = trio.Lock()
         self._downloading = trio.Lock()
 
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return self._folder.path
+
     def cards(self) -> tuple[ModelCard, ...]:
         """The models there are, oldest first."""
         return self._folder.cards()
@@ -77,6 +82,10 @@ class ModelStore:
     def path_of(self, model: str, quantization: str) -> Path:
         """Where this variant's (first) file is. Raises UnknownModel."""
         return self._folder.path / self._folder.variant(model, quantization).path
+
+    def unfinished_bytes(self) -> int:
+        """What downloads that were cut short take; blocking."""
+        return self._downloads.unfinished_bytes()
 
     def clean(self) -> None:
         """Clear away what a killed run left; blocking. Every change does it first."""
@@ -110,8 +119,7 @@ class ModelStore:
             known = self._known(joint_sha256([file.sha256 for file in chosen.files]))
             if known is not None:
                 return known
-            async with self._changing:
-                await self._make_room(sum(file.file_bytes for file in chosen.files), tell)
+            self._drops(sum(file.file_bytes for file in chosen.files))
             paths = await self._downloads.fetch(hub, listing, files=chosen.files, tell=span(tell, 0.0, end=0.95))
             hashes = tuple(file.sha256 for file in chosen.files)
             incoming = _Incoming(paths, name, hashes, f"{wanted.repo}:{chosen.files[0].name}", is_ours=True)
@@ -138,6 +146,7 @@ class ModelStore:
             source = self._whole_source(card, quantization)
             needed = expected_bytes(source.file_bytes, quantization, source=source.quantization)
             await self._make_room(needed, tell, keep=model)
+            await trio.to_thread.run_sync(require_space, self._folder.path, needed)
             made = await self._make(card, quantization, tell=tell)
             tell(1.0, "Ready")
             return made
@@ -183,19 +192,11 @@ class ModelStore:
             return known
         same = next((card for card in self.cards() if card.source_sha256 == sha256), None)
         name = same.model if same else self._folder.free_name(incoming.name, title=read.title, sha256=sha256)
-        variant = _variant(incoming.paths, hashes, place=f"{name}/{read.source_quantization}")
-        if not incoming.is_ours:
+        variant = _variant(incoming.paths, hashes, folder=name, quantization=read.source_quantization)
+        if same is None:
             await self._make_room(variant.file_bytes, tell, keep=name)
-        card = same or read
-        others = tuple(v for v in card.variants if v.quantization != read.source_quantization)
-        variant = msgspec.structs.replace(variant, quantization=read.source_quantization)
-        card = msgspec.structs.replace(
-            card,
-            model=name,
-            source_sha256=sha256,
-            variants=(variant, *others),
-            origin=incoming.origin or card.origin,
-        )
+        card = same or msgspec.structs.replace(read, model=name, source_sha256=sha256)
+        card = msgspec.structs.replace(with_variant(card, variant), origin=incoming.origin or card.origin)
         await self._settle(card, incoming, tell=span(tell, 0.5, end=1.0))
         tell(1.0, "Added")
         return card
@@ -256,8 +257,8 @@ class ModelStore:
             raise UnknownModel(f"{card.model} is not on disk as {quantization}.")
         return source
 
-    async def _make_room(self, needed_bytes: int, tell: Tell, *, keep: str = "") -> None:
-        """Let go what the cap asks for, and see that the disk has the room. Raises NoSpace."""
+    def _drops(self, needed_bytes: int, *, keep: str = "") -> tuple[Dropped, ...]:
+        """What must go for so much more to come in. Raises NoSpace when that is too little."""
         drops = to_drop(self.cards(), needed_bytes, rules=self._rules, held=self._held(), keep=keep)
         if drops is None:
             cap = (self._rules.cap_bytes or 0) / GIGABYTE
@@ -265,25 +266,27 @@ class ModelStore:
                 f"{needed_bytes / GIGABYTE:.2f} GB more would take the models over their cap of {cap:g} GB, and too "
                 "little of them may go. Remove one, or raise storage_cap_gb in the settings."
             )
-        for drop in drops:
+        return drops
+
+    async def _make_room(self, needed_bytes: int, tell: Tell, *, keep: str) -> None:
+        """Let go what the owner's cap asks for. Raises NoSpace."""
+        for drop in self._drops(needed_bytes, keep=keep):
             tell(0.0, f"Making room: {drop.model} {drop.quantization}".rstrip())
             if drop.quantization:
                 await trio.to_thread.run_sync(self._folder.remove_variant, drop.model, drop.quantization)
             else:
                 await trio.to_thread.run_sync(self._folder.remove, drop.model)
-        await trio.to_thread.run_sync(partial(self._folder.path.mkdir, parents=True, exist_ok=True))
-        await trio.to_thread.run_sync(require_space, self._folder.path, needed_bytes)
 
 
-def _variant(paths: tuple[Path, ...], hashes: tuple[str, ...], *, place: str) -> ModelVariant:
-    """The variant that these files make; place: the model's folder and the name without its end."""
+def _variant(paths: tuple[Path, ...], hashes: tuple[str, ...], *, folder: str, quantization: str) -> ModelVariant:
+    """The variant that these files make in a model's folder."""
     files = tuple(
-        ModelFile(shard_name(place, index, count=len(paths)), path.stat().st_size, sha256)
+        ModelFile(shard_name(f"{folder}/{quantization}", index, count=len(paths)), path.stat().st_size, sha256)
         for index, (path, sha256) in enumerate(zip(paths, hashes, strict=True))
     )
     shards = files if len(files) > 1 else ()
     size = sum(file.file_bytes for file in files)
-    return ModelVariant("", size, joint_sha256(hashes), files[0].path, shards, used_at=time.time())
+    return ModelVariant(quantization, size, joint_sha256(hashes), files[0].path, shards, used_at=time.time())
 
 
 def _bring(source: Path, target: Path, *, is_ours: bool, tell: Tell) -> None:

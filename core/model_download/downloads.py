@@ -43,6 +43,10 @@ class Downloads:
             done += file.file_bytes
         return tuple(paths)
 
+    def unfinished_bytes(self) -> int:
+        """What is kept to be gone on with; blocking."""
+        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+
     def clean(self, now: float) -> None:
         """Give up what nobody has gone on with for two weeks; blocking."""
         for folder in self._folder.glob("*"):

@@ -152,6 +152,17 @@ def test_a_killed_program_leaves_no_half_file_under_a_model_s_name(tmp_path: Pat
     assert files(tmp_path) == {"index.json", "slow/F16.gguf", "slow/Q8_0.gguf"}
 
 
+def test_a_program_killed_at_any_moment_leaves_whole_models_or_none(tmp_path: Path, slow_model: Path) -> None:
+    for delay_s in (0.9, 1.2, 1.5, 1.8, 2.1, 2.4):
+        process = start(tmp_path, "add", str(slow_model), "--name", "slow")
+        time.sleep(delay_s)
+        process.kill()
+        process.communicate(timeout=30)
+        assert models(tmp_path, "verify").returncode == 0
+    assert models(tmp_path, "add", str(slow_model), "--name", "slow").returncode == 0
+    assert files(tmp_path) == {"index.json", "slow/F16.gguf"}
+
+
 def test_a_killed_child_is_one_sentence_and_leaves_no_half_file(tmp_path: Path, slow_model: Path) -> None:
     models(tmp_path, "add", str(slow_model), "--name", "slow")
     process = start(tmp_path, "quantize", "slow", SLOW)
