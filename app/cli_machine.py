@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 import msgspec
 import trio
@@ -19,19 +20,19 @@ from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.lockfile import EngineLock, HomeLocked
 from assets import asset_path
 from core import commands as c
-from core.benchmark import BenchmarkFailed
-from core.device import Benchmark
+from core.benchmark import BenchmarkFailed, Measured, benchmark_sentence
+from core.device import Benchmark, BenchmarkCell
 from core.home import Home
 from core.journal import Journal
 from core.model_store import ModelStore
 from core.model_trouble import ModelStoreError
-from core.model_work import ModelWork
 from core.preparation import CannotServe, Preparation
 from core.settings import Settings
 from core.store import Store, StoreError
 from core.trouble import trouble_of
 
-DEMO_MODEL = "starling-demo"
+STOPPED = 130
+STOP_S = 10.0
 KNOWN = (HomeLocked, ModelStoreError, StoreError, CannotServe, BenchmarkFailed, ControlLinkLost)
 
 
@@ -44,36 +45,49 @@ def run_machine_word(arguments: argparse.Namespace, home: Home) -> int:
         except EngineNotRunning:
             with EngineLock(home):
                 return trio.run(_alone, arguments, home)
+    except KeyboardInterrupt:
+        print("The benchmark was stopped; nothing was kept.", file=sys.stderr)
+        return STOPPED
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again
         print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
 
 
 def benchmark_text(benchmark: Benchmark) -> str:
-    """The figures for people, and what they mean in one sentence."""
-    batches = ", ".join(f"{batch}: {speed:.0f}" for batch, speed in benchmark.decode_by_batch.items())
+    """The figures of one device for people, and what they mean in one sentence."""
     rows = [
         ("Device", f"{benchmark.device.name} ({benchmark.device.backend})"),
         ("Runtime", benchmark.runtime),
         ("Torch", benchmark.torch or "not installed"),
         ("Memory bandwidth", f"{benchmark.memory_bandwidth_gbs:.1f} GB/s"),
         ("Matrix rate", f"{benchmark.matrix_tflops:.3f} TFLOP/s"),
-        ("Prefill", f"{benchmark.prefill_tokens_per_s:.0f} tokens/s"),
-        ("Decode", f"{benchmark.decode_tokens_per_s:.0f} tokens/s ({batches})"),
-        ("Measured with", f"{benchmark.model} {benchmark.quantization}"),
     ]
-    speeds = f"reads {benchmark.prefill_tokens_per_s:.0f}, writes {benchmark.decode_tokens_per_s:.0f} tokens a second"
-    return f"{table(rows)}\nThis computer {speeds} with {benchmark.model}."
+    if benchmark.copy_gbs:
+        rows.append(("Copy to the device", f"{benchmark.copy_gbs:.1f} GB/s"))
+    rows += [("Measured with", benchmark.model), *(_cell_row(cell) for cell in benchmark.cells)]
+    return f"{table(rows)}\n{benchmark_sentence(benchmark)}"
+
+
+def _cell_row(cell: BenchmarkCell) -> tuple[str, str]:
+    batches = ", ".join(f"{batch}: {speed:.0f}" for batch, speed in cell.decode_by_batch.items())
+    speeds = f"reads {cell.prefill_tokens_per_s:.0f}, writes by batch {batches} tokens/s"
+    return cell.quantization, f"{speeds}; loads {cell.model_bytes / 1e6:.0f} MB in {cell.load_s:.2f} s"
 
 
 def _through_engine(client: ControlClient, arguments: argparse.Namespace) -> int:
+    """Ctrl-C is for the measuring as much as for this process: the engine would else go on with it."""
     line = ProgressLine()
     follow_engine(client, line)
-    code = send(client, c.MeasureMachine())
-    line.end()
-    benchmark = client.snapshot().benchmark
-    if code == 0 and benchmark is not None:
-        _show(benchmark, is_json=arguments.json)
+    try:
+        code = send(client, c.MeasureMachine())
+    except KeyboardInterrupt:
+        client.execute(c.StopModelWork(), timeout_s=STOP_S)
+        raise
+    finally:
+        line.end()
+    measured = client.snapshot().measured
+    if code == 0 and measured:
+        _show(measured, is_json=arguments.json)
     return code
 
 
@@ -83,26 +97,29 @@ async def _alone(arguments: argparse.Namespace, home: Home) -> int:
         journal = Journal(store)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell_progress, journal, line)
-            benchmark = await _measured(journal, home)
+            measured = await _measured(journal, home)
             nursery.cancel_scope.cancel()
     finally:
         line.end()
         store.close()
-    _show(benchmark, is_json=arguments.json)
+    for failure in measured.failures:
+        print(failure, file=sys.stderr)
+    _show(measured.benchmarks, is_json=arguments.json)
     return 0
 
 
-async def _measured(journal: Journal, home: Home) -> Benchmark:
-    models = ModelStore(home.models)
-    preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=Settings())
-    if not models.cards():
-        demo = str(asset_path("demo_model/starling-demo-f16.gguf"))
-        await ModelWork(journal, models).execute(c.AddModel(demo, DEMO_MODEL))
+async def _measured(journal: Journal, home: Home) -> Measured:
+    preparation = Preparation(
+        journal, ModelStore(home.models), prior=asset_path("metamodel/prior.json"), settings=Settings()
+    )
     machine = await preparation.refresh_machine()
     if machine.warning:
         print(machine.warning, file=sys.stderr)
-    return await preparation.measure(machine, preparation.card(""))
+    return await preparation.measure_machine("")
 
 
-def _show(benchmark: Benchmark, *, is_json: bool) -> None:
-    print(json.dumps(msgspec.to_builtins(benchmark, str_keys=True)) if is_json else benchmark_text(benchmark))
+def _show(benchmarks: Sequence[Benchmark], *, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps([msgspec.to_builtins(benchmark, str_keys=True) for benchmark in benchmarks]))
+    else:
+        print("\n\n".join(benchmark_text(benchmark) for benchmark in benchmarks))

@@ -54,10 +54,32 @@ class Reading(msgspec.Struct, frozen=True):
     temperature_c: float | None = None
 
 
+class ModelShape(msgspec.Struct, frozen=True):
+    """What decides a model's speed beside its quantization. kv_width is of K plus V of one layer, in elements."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    kv_width: int
+
+
+class BenchmarkCell(msgspec.Struct, frozen=True):
+    """One quantization of one model on one device. Speeds are per second; decode_by_batch is over the whole batch."""
+
+    quantization: str
+    model_bytes: int
+    load_s: float
+    prefill_tokens_per_s: float
+    decode_by_batch: dict[int, float]
+    spread: float = 0.0
+
+
 class Benchmark(msgspec.Struct, frozen=True):
     """What this machine measured on itself, in llama-bench's way (warm-up, repetitions, median); speeds are per second.
 
-    prefill and decode are of the model and quantization named here at batch 1; spread is (p90 - p10) / median.
+    prefill and decode are of the model and quantization named here at batch 1; cells has further quantizations too.
+    spread is the largest (p90 - p10) / median; drift is the most that two whole runs differed by, as a share. samples
+    holds every raw figure by what it is of ("Q4_K_M decode 4"). shape is known of a model that was made up to measure.
     """
 
     at: float
@@ -74,3 +96,8 @@ class Benchmark(msgspec.Struct, frozen=True):
     load_s: float = 0.0
     spread: float = 0.0
     torch: str = ""
+    copy_gbs: float = 0.0
+    drift: float = 0.0
+    shape: ModelShape | None = None
+    cells: tuple[BenchmarkCell, ...] = ()
+    samples: dict[str, tuple[float, ...]] = {}

@@ -11,7 +11,7 @@ import trio
 
 from core import commands as c
 from core import events as e
-from core.benchmark import BenchmarkFailed
+from core.benchmark import BenchmarkFailed, benchmark_sentence
 from core.journal import Journal
 from core.membership import Membership, MembershipParts
 from core.model_server import LoadFailed
@@ -48,7 +48,7 @@ class Engine:
         self._stay = trio.CancelScope()
         self._join = trio.Event()
         self._quit = trio.Event()
-        self._is_measuring = False
+        self._measuring: trio.CancelScope | None = None
 
     async def run(self) -> None:
         """Serve until QuitEngine or cancellation. Raises Trouble when the machine cannot work as it is."""
@@ -95,6 +95,9 @@ class Engine:
                 return await self._measure()
             case c.ServeModel():
                 return await self._serve(command.model)
+            case c.StopModelWork() if self._measuring is not None:
+                self._measuring.cancel()
+                return c.Done("The benchmark is being stopped.")
             case _:
                 return await self._model_work.execute(command)
 
@@ -151,19 +154,17 @@ class Engine:
         return c.Done("Starling has stopped.")
 
     async def _measure(self) -> c.Reply:
-        if self._is_measuring:
+        if self._measuring is not None:
             return c.Refused("A benchmark is already running.")
         if self._membership is not None:
             return c.Refused("Leave the network first: jobs would disturb the measurement, and it them.")
-        self._is_measuring = True
-        try:
-            preparation = self._parts.preparation
-            machine = await preparation.refresh_machine()
-            measured = await preparation.measure(machine, preparation.card(self._model))
-        finally:
-            self._is_measuring = False
-        speed = f"{measured.prefill_tokens_per_s:.0f} prompt and {measured.decode_tokens_per_s:.0f} answer tokens/s"
-        return c.Done(f"{measured.device.name} reads {speed} with {measured.model} {measured.quantization}.")
+        with trio.CancelScope() as self._measuring:
+            try:
+                measured = await self._parts.preparation.measure_machine(self._model)
+            finally:
+                self._measuring = None
+            return c.Done(" ".join((*map(benchmark_sentence, measured.benchmarks), *measured.failures)))
+        return c.Refused("The benchmark was stopped.")
 
     async def _serve(self, model: str) -> c.Reply:
         self._parts.preparation.card(model)

@@ -35,6 +35,13 @@ class BenchmarkFinished(msgspec.Struct, frozen=True, tag="benchmark_finished"):
     benchmark: Benchmark
 
 
+class DevicesMeasured(msgspec.Struct, frozen=True, tag="devices_measured"):
+    """Every device was measured with made-up models, the best one first."""
+
+    at: float
+    benchmarks: tuple[Benchmark, ...]
+
+
 class ModelAdded(msgspec.Struct, frozen=True, tag="model_added"):
     """A model, or a new variant of it, is in the store."""
 
@@ -182,6 +189,7 @@ class PayoutConfirmed(msgspec.Struct, frozen=True, tag="payout_confirmed"):
 Fact = (
     NetworkNamed
     | BenchmarkFinished
+    | DevicesMeasured
     | ModelAdded
     | ModelRemoved
     | PlanChosen

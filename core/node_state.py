@@ -71,6 +71,7 @@ class NodeState(msgspec.Struct, frozen=True):
     network: e.NetworkNamed | None = None
     machine: Machine | None = None
     benchmark: Benchmark | None = None
+    measured: tuple[Benchmark, ...] = ()
     reading: Reading | None = None
     models: dict[str, ModelCard] = {}
     choice: Choice | None = None

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from core import events as e
-from core.benchmark import run_benchmark
+from core.benchmark import Measured, measure_devices, run_benchmark
 from core.device import Benchmark, Device, Machine
 from core.journal import Journal
 from core.memory import FailedLoad, MeasuredLoad, device_key, shape_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LOOK_FRESH_S = 5.0
 COUNT_S = 60.0
 GPU_TROUBLE = "gpu"
+MEASURING = "Measuring this computer"
 MAX_RECONSIDERATIONS = 3
 PLAINLY_SMALL = 2
 
@@ -93,10 +94,21 @@ class Preparation:
     async def measure(self, machine: Machine, card: ModelCard) -> Benchmark:
         """Run the benchmark on the best device and keep it."""
         path = self._models.path_of(card.model, card.source_quantization)
-        with progress_of(self._journal, "Measuring this computer") as tell:
+        with progress_of(self._journal, MEASURING) as tell:
             benchmark = await run_benchmark(machine, path, card=card, on_progress=tell)
         await self._journal.record(e.BenchmarkFinished(time.time(), benchmark))
         return benchmark
+
+    async def measure_machine(self, model: str) -> Measured:
+        """Every device with made-up models, then the best one with the model that would be served, if there is one, so
+        that the plan is chosen anew. Raises BenchmarkFailed or CannotServe."""
+        machine = await self.refresh_machine()
+        with progress_of(self._journal, MEASURING) as tell:
+            measured = await measure_devices(machine, self._models.folder.parent, on_progress=tell)
+        await self._journal.record(e.DevicesMeasured(time.time(), measured.benchmarks))
+        if self._models.cards():
+            await self.measure(machine, self.card(model))
+        return measured
 
     async def prepare(self, model: str) -> Prepared:
         """Do whatever is still missing. Raises CannotServe, or the store's own errors."""
@@ -187,7 +199,8 @@ class Preparation:
         def choose() -> Choice | NoPlan:
             meta_model = self._opened()
             meta_model.fit = self._fit()
-            return meta_model.choose(card, machine, benchmark=benchmark, goal=goal)
+            measured = self._journal.state.measured
+            return meta_model.choose(card, machine, benchmark=benchmark, goal=goal, measured=measured)
 
         choice = await trio.to_thread.run_sync(choose)
         if isinstance(choice, NoPlan):

@@ -54,6 +54,8 @@ def apply(state: NodeState, event: e.Event) -> NodeState:
             return _replace(state, network=event)
         case e.BenchmarkFinished():
             return _replace(state, benchmark=event.benchmark, progress=None)
+        case e.DevicesMeasured():
+            return _replace(state, measured=event.benchmarks, progress=None)
         case e.ModelAdded():
             return _replace(state, models={**state.models, event.card.model: event.card})
         case e.ModelRemoved():

@@ -21,8 +21,8 @@ def gpu_shortfall(card: ModelCard, machine: Machine, *, plan: Plan, limits: Limi
     gpu = next((device for device in machine.devices if device.kind is not DeviceKind.CPU), None)
     if gpu is None or plan.gpu_layers > card.layers:
         return ""
-    needed = whole_bytes(plan, card, gpu)
-    numbers = f"it needs {needed / _GB:.1f} GB and {_free(plan, machine, gpu) / _GB:.1f} GB are free there"
+    needed = whole_bytes(plan, card, gpu=gpu)
+    numbers = f"it needs {needed / _GB:.1f} GB and {_free(plan, machine, gpu=gpu) / _GB:.1f} GB are free there"
     help_ = "Close programs that use the GPU, or serve a smaller model."
     if plan.gpu_layers:
         part = f"{plan.gpu_layers} of {card.layers + 1} layers"
@@ -32,12 +32,12 @@ def gpu_shortfall(card: ModelCard, machine: Machine, *, plan: Plan, limits: Limi
     return f"{card.title} does not fit on your {gpu.name}: {numbers}. It runs on the processor, slower. {help_}"
 
 
-def whole_bytes(plan: Plan, card: ModelCard, gpu: Device) -> int:
+def whole_bytes(plan: Plan, card: ModelCard, *, gpu: Device) -> int:
     """What the plan would take with every layer on the GPU."""
     cache = kv_bytes_per_token(card, plan.kv_type) * plan.slots * plan.slot_context_tokens
     return round(file_bytes(card, plan.quantization) + cache) + overhead_bytes(gpu)
 
 
-def _free(plan: Plan, machine: Machine, gpu: Device) -> int:
+def _free(plan: Plan, machine: Machine, *, gpu: Device) -> int:
     names = {gpu.device_id, *plan.more_devices}
     return sum(device.free_bytes for device in machine.devices if device.device_id in names)

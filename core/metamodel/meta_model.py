@@ -65,24 +65,32 @@ class MetaModel:
         return self._estimates([plan], device, card=card, benchmark=benchmark)[0]
 
     def choose(
-        self, card: ModelCard, machine: Machine, *, benchmark: Benchmark | None, goal: Goal
+        self,
+        card: ModelCard,
+        machine: Machine,
+        *,
+        benchmark: Benchmark | None,
+        goal: Goal,
+        measured: Sequence[Benchmark] = (),
     ) -> Choice | choosing.NoPlan:
-        """The best plan over all devices of this machine, or why there is none."""
+        """The best plan over all devices of this machine, or why there is none. measured: what devices did with made-up
+        models; it speaks for those that benchmark does not."""
         estimates: list[tuple[Plan, Estimate]] = []
         for device in machine.devices:
             plans = candidates(card, device, machine=machine, limits=goal.limits, fit=self.fit)
-            found = self._estimates(plans, device, card=card, benchmark=benchmark)
+            own = _own(device, (*filter(None, (benchmark,)), *measured))
+            found = self._estimates(plans, device, card=card, benchmark=own)
             estimates.extend(zip(plans, found, strict=True))
         chosen = choosing.choose(estimates, goal=goal)
         if isinstance(chosen, Choice) and _is_measured(chosen.plan, card, machine=machine, benchmark=benchmark):
-            measured = benchmark.decode_tokens_per_s if benchmark is not None else 0.0
-            return msgspec.structs.replace(chosen, measured_decode_tokens_per_s=measured)
+            speed = benchmark.decode_tokens_per_s if benchmark is not None else 0.0
+            return msgspec.structs.replace(chosen, measured_decode_tokens_per_s=speed)
         return chosen
 
     def _estimates(
         self, plans: Sequence[Plan], device: Device, *, card: ModelCard, benchmark: Benchmark | None
     ) -> list[Estimate]:
-        own = benchmark if benchmark is not None and is_of_device(benchmark, device) else None
+        own = _own(device, (*filter(None, (benchmark,)),))
         able = rates(device, own, nominal=find(device, self._predictor.prior.datasheets))
         decoding = [case(p, device, card=card, able=able, workload=Workload(depth=BENCH_DEPTH)) for p in plans]
         prompt = Workload(prompt_tokens=BENCH_PROMPT_TOKENS)
@@ -134,6 +142,10 @@ class MetaModel:
         if measured is not None:
             return measured
         return step_slope(c, constants_for(c.backend, self._predictor.prior.constants))
+
+
+def _own(device: Device, benchmarks: Sequence[Benchmark]) -> Benchmark | None:
+    return next((benchmark for benchmark in benchmarks if is_of_device(benchmark, device)), None)
 
 
 def _offset(phase: Phase, c: Case, *, cold: Prediction, seen: tuple[Observation, ...]) -> float:

@@ -77,7 +77,11 @@ def _case(own: Benchmark, card: ModelCard) -> Case:
 
 
 def _shape(own: Benchmark, card: ModelCard, *, bits: float) -> tuple[float, float, float, float]:
-    """(parameters, layers, hidden, KV bytes per token): the card's if it is the same model, else typical ones."""
+    """(parameters, layers, hidden, KV bytes per token): the card's if it is the same model, those of the made-up one
+    that was measured, else typical ones."""
+    if own.shape is not None:
+        made = own.shape
+        return float(made.parameters), float(made.layers), float(made.hidden), 2.0 * made.layers * made.kv_width
     if own.model == card.model:
         return float(card.parameters), float(card.layers), float(card.hidden), kv_bytes_per_token(card, "F16")
     parameters = max(1.0, own.model_bytes * 8 / bits)

@@ -1,205 +1,139 @@
 """Measure one device the way llama-bench does: warm-up, repetitions, medians, and a second try when it was not quiet.
 
-Runs in a throw-away child. Stays within its time: fewer repetitions on slow machines, never fewer than one.
+Runs in a throw-away child. With a model's own file for a quick start; with made-up models in several quantizations for
+`starling bench`, so that nothing must be downloaded and every machine is measured alike.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from core.device import Benchmark, DeviceKind
+from core.device import Benchmark, BenchmarkCell, Device, DeviceKind
 from core.plan import Plan
-from core.runtimes.llama_context import LlamaContext
+from core.runtimes.gpu_rates import gpu_rates
+from core.runtimes.host_rates import host_bandwidth, host_matrix_rate
 from core.runtimes.llama_devices import runtime_version
-from core.runtimes.llama_log import LlamaLog
-from core.runtimes.llama_model import ALL_LAYERS, LlamaModel
+from core.runtimes.llama_model import ALL_LAYERS
+from core.runtimes.model_speed import BATCHES, CONTEXT_TOKENS, PREFILL_TOKENS, ModelSpeed, Tell, model_speed
+from core.runtimes.steadiness import FULL, QUICK, TWICE, Effort, Sampled, summarize
+from core.runtimes.synthetic_model import write_synthetic
 from core.runtimes.torch_devices import torch_devices
-from core.worker.messages import RunBenchmark
+from core.worker.messages import MeasureDevice, RunBenchmark
 
-PREFILL_TOKENS = 256
-BATCHES = (1, 4, 8)
-CONTEXT_TOKENS = 512
-MAX_SPREAD = 0.3
-Tell = Callable[[float, str], None]
+RATES_SHARE = 0.2
 
 
-class Effort(msgspec.Struct, frozen=True):
-    """How long to measure: repetitions of each figure, and about how long one of them lasts."""
+class Rates(msgspec.Struct, frozen=True):
+    """Bandwidth and copies in GB/s, matrix products in TFLOP/s."""
 
-    repetitions: int
-    sample_s: float
-    buffer_bytes: int
-    matrix: int
+    bandwidth: Sampled
+    matrix: Sampled
+    copy: Sampled | None = None
+
+    @property
+    def samples(self) -> dict[str, tuple[float, ...]]:
+        """Every raw figure."""
+        found = {"memory GB/s": self.bandwidth.samples, "matrix TFLOP/s": self.matrix.samples}
+        return found if self.copy is None else found | {"copy GB/s": self.copy.samples}
 
 
-FULL = Effort(repetitions=5, sample_s=0.4, buffer_bytes=256 << 20, matrix=1024)
-QUICK = Effort(repetitions=3, sample_s=0.12, buffer_bytes=96 << 20, matrix=512)
+class Cells(msgspec.Struct, frozen=True):
+    """What was measured of one model's quantizations, the first being the one that speaks for the device."""
 
-
-class Sampled(msgspec.Struct, frozen=True):
-    """The median of the samples (per second) and how far they lie apart: (p90 - p10) / median."""
-
-    median: float
-    spread: float
+    model: str
+    speeds: dict[str, ModelSpeed]
+    cells: tuple[BenchmarkCell, ...]
 
 
 def measure(command: RunBenchmark, tell: Tell) -> Benchmark:
-    """The whole benchmark of one device. Raises RuntimeFault when the model does not load there."""
+    """One device with this model's file, in seconds. Raises RuntimeFault when the model does not load there."""
     effort = QUICK if command.quick else FULL
     tell(0.0, "Measuring memory bandwidth")
-    bandwidth, matrix = _device_rates(command, effort)
-    tell(0.25, "Loading the model")
-    began = time.perf_counter()
-    plan = _plan(command)
-    with (
-        closing(LlamaLog()) as log,
-        closing(LlamaModel(command.path, log=log, plan=plan)) as model,
-        closing(LlamaContext(model, plan, log=log)) as context,
-    ):
-        load_s = time.perf_counter() - began
-        tell(0.3, "Reading prompts")
-        prefill = _steady(effort, lambda: _prefill_rate(context))
-        decode = {}
-        for number, batch in enumerate(BATCHES):
-            tell(0.45 + 0.18 * number, f"Generating, {batch} at a time" if batch > 1 else "Generating")
-            decode[batch] = _steady(effort, _decoder(context, batch, effort=effort))
+    rates = _device_rates(command.device, command.threads, effort=effort)
+    path = Path(command.path)
+    plan = _plan(command.device, command.quantization, threads=command.threads)
+    speed = model_speed(path, plan, effort=effort, tell=_part(tell, RATES_SHARE, end=1.0))
     tell(1.0, "Done")
+    cell = speed.cell(command.quantization, path.stat().st_size)
+    return _benchmark(command.device, rates, measured=Cells(command.model, {command.quantization: speed}, (cell,)))
+
+
+def measure_device(command: MeasureDevice, tell: Tell) -> Benchmark:
+    """One device with made-up models, twice over, for at most about limit_s: what comes late is left out, the first
+    quantization never. Raises RuntimeFault when a model does not load, OSError when it cannot be written."""
+    end = time.monotonic() + command.limit_s
+    tell(0.0, "Measuring memory bandwidth")
+    rates = _device_rates(command.device, command.threads, effort=TWICE)
+    target, speeds, cells = Path(command.target), {}, []
+    for number, quantization in enumerate(command.quantizations):
+        began = time.monotonic()
+        at = RATES_SHARE + (1 - RATES_SHARE) * number / len(command.quantizations)
+        part = _part(tell, at, end=at + (1 - RATES_SHARE) / len(command.quantizations))
+        part(0.0, f"Making the {quantization} model")
+        size = write_synthetic(target, command.shape, quantization=quantization)
+        plan = _plan(command.device, quantization, threads=command.threads)
+        speeds[quantization] = model_speed(target, plan, effort=TWICE, tell=part)
+        cells.append(speeds[quantization].cell(quantization, size))
+        if time.monotonic() + (time.monotonic() - began) > end:
+            break
+    tell(1.0, "Done")
+    found = _benchmark(command.device, rates, measured=Cells(command.shape.name, speeds, tuple(cells)))
+    return msgspec.structs.replace(found, shape=command.shape.as_measured)
+
+
+def _benchmark(device: Device, rates: Rates, *, measured: Cells) -> Benchmark:
+    first = measured.cells[0]
+    samples = dict(rates.samples)
+    for quantization, speed in measured.speeds.items():
+        samples |= speed.samples(quantization)
     return Benchmark(
         at=time.time(),
-        device=command.device,
+        device=device,
         runtime=runtime_version(),
-        memory_bandwidth_gbs=bandwidth.median,
-        matrix_tflops=matrix.median,
-        model=command.model,
-        quantization=command.quantization,
-        model_bytes=Path(command.path).stat().st_size,
-        prefill_tokens_per_s=prefill.median,
-        decode_tokens_per_s=decode[1].median,
-        decode_by_batch={batch: sampled.median for batch, sampled in decode.items()},
-        load_s=load_s,
-        spread=max(s.spread for s in (bandwidth, matrix, prefill, *decode.values())),
-        torch=torch_devices(command.device),
+        memory_bandwidth_gbs=rates.bandwidth.median,
+        matrix_tflops=rates.matrix.median,
+        model=measured.model,
+        quantization=first.quantization,
+        model_bytes=first.model_bytes,
+        prefill_tokens_per_s=first.prefill_tokens_per_s,
+        decode_tokens_per_s=first.decode_by_batch[1],
+        decode_by_batch=first.decode_by_batch,
+        load_s=first.load_s,
+        spread=max(rates.bandwidth.spread, rates.matrix.spread, *(cell.spread for cell in measured.cells)),
+        torch=torch_devices(device),
+        copy_gbs=0.0 if rates.copy is None else rates.copy.median,
+        drift=max(speed.drift for speed in measured.speeds.values()),
+        cells=measured.cells,
+        samples=samples,
     )
 
 
-def summarize(samples: Sequence[float]) -> Sampled:
-    """Median and spread of at least one sample."""
-    low, median, high = np.percentile(samples, [10, 50, 90])
-    return Sampled(float(median), float((high - low) / median) if median else 0.0)
-
-
-def _steady(effort: Effort, sample: Callable[[], float]) -> Sampled:
-    """Sample until there are enough or time is up; once more when they lie too far apart, then the quieter of both."""
-    sample()
-    first = summarize(_samples(effort, sample))
-    if first.spread <= MAX_SPREAD:
-        return first
-    second = summarize(_samples(effort, sample))
-    return min(first, second, key=lambda s: s.spread)
-
-
-def _samples(effort: Effort, sample: Callable[[], float]) -> list[float]:
-    end = time.perf_counter() + effort.repetitions * effort.sample_s
-    samples = [sample()]
-    while len(samples) < effort.repetitions and time.perf_counter() < end:
-        samples.append(sample())
-    return samples
-
-
-def _plan(command: RunBenchmark) -> Plan:
-    on_gpu = command.device.kind is not DeviceKind.CPU
+def _plan(device: Device, quantization: str, *, threads: int) -> Plan:
+    on_gpu = device.kind is not DeviceKind.CPU
     return Plan(
-        model=command.model,
+        model="measured",
         runtime="llama.cpp",
-        quantization=command.quantization,
+        quantization=quantization,
         slots=max(BATCHES),
         slot_context_tokens=CONTEXT_TOKENS,
         gpu_layers=ALL_LAYERS if on_gpu else 0,
-        threads=command.threads,
+        threads=threads,
         prefill_chunk=PREFILL_TOKENS,
-        device_id=command.device.device_id if on_gpu else "",
+        device_id=device.device_id if on_gpu else "",
     )
 
 
-def _prefill_rate(context: LlamaContext) -> float:
-    context.clear()
-    began = time.perf_counter()
-    context.begin()
-    context.put([1] * PREFILL_TOKENS, slot=0, position=0, draws=True)
-    context.decode()
-    context.logits(1)
-    return PREFILL_TOKENS / (time.perf_counter() - began)
+def _device_rates(device: Device, threads: int, *, effort: Effort) -> Rates:
+    if device.kind is DeviceKind.CPU:
+        return Rates(host_bandwidth(threads, effort), host_matrix_rate(threads, effort))
+    found = gpu_rates(device, repetitions=effort.repetitions, sample_s=effort.sample_s)
+    return Rates(summarize(found.reading), summarize(found.products), summarize(found.copies))
 
 
-def _decoder(context: LlamaContext, batch: int, *, effort: Effort) -> Callable[[], float]:
-    """Samples of tokens per second over the whole batch, drawing included, each about sample_s long."""
-    slots = list(range(batch))
-    state = {"position": 0, "steps": 4}
-
-    def step() -> None:
-        if state["position"] >= CONTEXT_TOKENS:
-            context.clear()
-            state["position"] = 0
-        context.begin()
-        context.put_each([1] * batch, slots=slots, positions=[state["position"]] * batch)
-        context.decode()
-        np.argmax(context.logits(batch), axis=1)
-        state["position"] += 1
-
-    def sample() -> float:
-        began = time.perf_counter()
-        for _ in range(state["steps"]):
-            step()
-        took = time.perf_counter() - began
-        rate = state["steps"] * batch / took
-        state["steps"] = max(1, min(400, round(state["steps"] * effort.sample_s / took)))
-        return rate
-
-    context.clear()
-    return sample
-
-
-def _device_rates(command: RunBenchmark, effort: Effort) -> tuple[Sampled, Sampled]:
-    """Memory bandwidth in GB/s and matrix rate in TFLOP/s of the device."""
-    if command.device.kind is DeviceKind.CPU:
-        return _host_bandwidth(command.threads, effort), _host_matrix_rate(command.threads, effort)
-    from core.runtimes.gpu_rates import gpu_rates
-
-    bandwidth, matrix = gpu_rates(command.device)
-    return summarize(bandwidth), summarize(matrix)
-
-
-def _host_bandwidth(threads: int, effort: Effort) -> Sampled:
-    """Reading, by dot products over more than any cache holds: what decoding is bound by."""
-    parts = [np.ones(effort.buffer_bytes // 4 // threads, np.float32) for _ in range(threads)]
-    gigabytes = sum(part.nbytes for part in parts) / 1e9
-    with ThreadPoolExecutor(threads) as pool:
-
-        def sample() -> float:
-            began = time.perf_counter()
-            list(pool.map(lambda part: np.dot(part, part), parts))
-            return gigabytes / (time.perf_counter() - began)
-
-        return _steady(effort, sample)
-
-
-def _host_matrix_rate(threads: int, effort: Effort) -> Sampled:
-    """Single-threaded float32 products side by side (the child's BLAS has one thread): no spinning between them."""
-    left = np.ones((effort.matrix, effort.matrix), np.float32)
-    outs = [np.empty_like(left) for _ in range(threads)]
-    teraflop = threads * 2 * effort.matrix**3 / 1e12
-    with ThreadPoolExecutor(threads) as pool:
-
-        def sample() -> float:
-            began = time.perf_counter()
-            list(pool.map(lambda out: np.matmul(left, left, out=out), outs))
-            return teraflop / (time.perf_counter() - began)
-
-        return _steady(effort, sample)
+def _part(tell: Tell, begin: float, *, end: float) -> Callable[[float, str], None]:
+    """Progress of a part as progress of the whole."""
+    return lambda fraction, text: tell(begin + (end - begin) * fraction, text)

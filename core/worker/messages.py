@@ -13,6 +13,7 @@ from core.device import Benchmark, Device
 from core.job import ChatMessage, FinishReason, JobId, Sampling, Timing, TokenLogprob, Usage
 from core.model_card import ModelCard
 from core.plan import Plan
+from core.synthetic import SyntheticShape
 
 MAX_FRAME_BYTES = 8 << 20
 
@@ -125,6 +126,18 @@ class RunBenchmark(msgspec.Struct, frozen=True, tag="run_benchmark"):
     quick: bool = False
 
 
+class MeasureDevice(msgspec.Struct, frozen=True, tag="measure_device"):
+    """Measure one device with made-up models, each written to target in turn (a file of the caller's, who removes it);
+    answered by Progress and BenchmarkDone or Fault. After limit_s no further quantization is begun."""
+
+    target: str
+    device: Device
+    threads: int
+    shape: SyntheticShape
+    quantizations: tuple[str, ...]
+    limit_s: float
+
+
 class MeasurePlan(msgspec.Struct, frozen=True, tag="measure_plan"):
     """How much memory this plan of this file would take, without taking it; answered by PlanMeasured or Fault."""
 
@@ -133,7 +146,7 @@ class MeasurePlan(msgspec.Struct, frozen=True, tag="measure_plan"):
 
 
 ServingCommand = Load | Generate | Allow | Cancel | Preempt | Resume | Count | Embed
-WorkerCommand = ServingCommand | Inspect | Quantize | ListDevices | RunBenchmark | MeasurePlan
+WorkerCommand = ServingCommand | Inspect | Quantize | ListDevices | RunBenchmark | MeasureDevice | MeasurePlan
 
 
 # worker to engine

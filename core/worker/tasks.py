@@ -16,6 +16,7 @@ from core.worker.messages import (
     Inspect,
     Inspected,
     ListDevices,
+    MeasureDevice,
     MeasurePlan,
     Progress,
     Quantize,
@@ -41,6 +42,8 @@ def run_task(command: WorkerCommand, send: Send) -> None:
         case ListDevices():
             found = llama_devices.list_devices()
             send(Devices(found, llama_devices.runtime_version(), llama_devices.backend_names()))
+        case MeasureDevice():
+            send(BenchmarkDone(measurement.measure_device(command, _progress(send))))
         case MeasurePlan():
             send(load_plan.measure_plan(command))
         case RunBenchmark():

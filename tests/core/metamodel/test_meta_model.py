@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core.device import Benchmark, Device, DeviceKind, Machine
+from core.device import Benchmark, Device, DeviceKind, Machine, ModelShape
 from core.memory import FailedLoad, MemoryRecord, device_key
 from core.metamodel.candidates import candidates
 from core.metamodel.choice import NoPlan
@@ -68,6 +68,25 @@ def test_an_own_run_narrows_the_bounds(model: MetaModel) -> None:
     assert cold.decode_low_tokens_per_s / cold.decode_tokens_per_s < (
         warm.decode_low_tokens_per_s / warm.decode_tokens_per_s
     )
+
+
+def test_a_made_up_model_speaks_for_a_device_that_no_model_was_measured_on(model: MetaModel) -> None:
+    made = msgspec.structs.replace(
+        OWN, device=msgspec.structs.replace(CPU, device_id="cpu1"), model="synthetic-134m",
+        shape=ModelShape(134_000_000, 12, 768, 1536), model_bytes=143_000_000, decode_tokens_per_s=80.0,
+        prefill_tokens_per_s=400.0, decode_by_batch={1: 80.0, 4: 150.0, 8: 200.0},
+    )  # fmt: skip
+    alike = msgspec.structs.replace(
+        DEMO, parameters=134_000_000, layers=12, hidden=768, feed_forward=2048, heads=12, kv_heads=12, kv_width=1536,
+        vocabulary=32_000, variants=(ModelVariant("Q8_0", 143_000_000, "00", "b.gguf"),),
+    )  # fmt: skip
+    machine = Machine((made.device,), 2, 8 * GIB, "llama.cpp")
+    cold = model.choose(alike, machine, benchmark=OWN, goal=Goal())
+    warm = model.choose(alike, machine, benchmark=OWN, goal=Goal(), measured=(made,))
+    assert isinstance(cold, Choice) and isinstance(warm, Choice)
+    assert cold.estimate != warm.estimate
+    found = model.predict(demo_plan("Q8_0"), made.device, card=alike, benchmark=made)
+    assert abs(found.decode_tokens_per_s / 80 - 1) < 0.15
 
 
 def test_another_driver_forgets_the_measurement(model: MetaModel) -> None:
