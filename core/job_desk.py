@@ -312,9 +312,11 @@ class JobDesk:
         if live is None:
             return
         now = self._ports.clock()
-        self.tokens_made += chunk.completion_tokens - live.usage.completion_tokens
+        before, window = live.usage.completion_tokens, self._terms.settings.window_tokens
+        live.believe(chunk.completion_tokens, window)
+        self.tokens_made += live.usage.completion_tokens - before
         is_heard = live.deliver(chunk, now=now)
-        half_window = self._terms.settings.window_tokens // 2
+        half_window = window // 2
         reached = live.usage.completion_tokens
         asked = live.allowance(0)
         if is_heard and reached - asked >= half_window and live.amount > live.due:
@@ -330,7 +332,7 @@ class JobDesk:
         live = self._live.get(report.job_id)
         if live is None:
             return
-        live.usage = report.usage
+        live.believe(report.usage.completion_tokens, self._terms.settings.window_tokens)
         live.timing = report.timing
         await self._end(live, JobState.FINISHED, reason=report.reason)
 

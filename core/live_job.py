@@ -86,12 +86,17 @@ class LiveJob:
         request, allowed = self.request, self.allowance(window_tokens)
         return w.Generate(self.job_id, request.messages, request.sampling, allowed, cache_scope=scope)
 
+    def believe(self, completion_tokens: int, window_tokens: int) -> None:
+        """Take a worker's word for what it has made, within what it can have: no fewer tokens than before, no more than
+        it was allowed. It runs a stranger's file, and the bill is made from this."""
+        most = min(completion_tokens, self.allowance(window_tokens))
+        self.usage = Usage(self.usage.prompt_tokens, max(self.usage.completion_tokens, most))
+
     def deliver(self, chunk: w.Chunk, *, now: float) -> bool:
         """Hand text on; False when the requester does not take it, and the job must stop."""
-        self.usage = Usage(self.usage.prompt_tokens, chunk.completion_tokens)
         self.first_token_at = self.first_token_at or now
         self.moved_at = now
-        return self._offer(OutputChunk(chunk.text, chunk.completion_tokens, chunk.logprobs))
+        return self._offer(OutputChunk(chunk.text, self.usage.completion_tokens, chunk.logprobs))
 
     def ask(self, amount: int) -> bool:
         """Tell the requester what is due; False when it does not listen."""

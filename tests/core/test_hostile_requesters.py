@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 import trio.testing
 
@@ -20,6 +22,7 @@ from core.job_history import MAX_DECLINED_JOBS
 from core.offer import Quote, Reject
 from core.payments.channel import PaymentChannel
 from core.payments.voucher import Party, address_of, sign_voucher
+from core.proposal import MAX_MESSAGES
 from core.worker import messages as w
 from tests.core.desk_bench import DOMAIN, PAYER, PRICE, PROMPT_TOKENS, WORKER, Bench, FakeServer
 
@@ -334,3 +337,45 @@ async def test_a_prompt_is_let_go_when_its_job_ends(tmp_path: Path) -> None:
     ended = bench.desk._lanes.find(JobId("j1"))
     assert ended is not None
     assert ended.request.messages == ()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (ChatMessage("user", "x" * 100_000_000),),
+        (ChatMessage("x" * 10_000_000, "x"),),
+        (ChatMessage("user", "x"),) * (MAX_MESSAGES + 1),
+        (),
+    ],
+    ids=["text", "role", "turns", "nothing"],
+)
+async def test_a_giant_prompt_is_refused_before_anyone_reads_it(
+    tmp_path: Path, messages: tuple[ChatMessage, ...]
+) -> None:
+    bench = Bench(tmp_path)
+    tracemalloc.start()
+    answer = await bench.desk.quote(JobRequest(bench.request("j1").terms, messages), PAYER, peer=PeerId("p"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(answer, Reject)
+    assert peak < 1_000_000
+    assert bench.server.told == []
+
+
+async def test_a_peer_whose_worker_is_down_says_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.server.is_ready = False
+    answer = await asked(bench, "j1")
+    assert isinstance(answer, Reject)
+    assert answer.reason == "The worker is being started again." and answer.retry_after_s > 0
+
+
+async def test_why_a_prompt_cannot_be_counted_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    async def count(job_id: JobId, messages: tuple[ChatMessage, ...], *, deadline_s: float) -> str:
+        return "A message's role must be system, user or assistant."
+
+    bench.server.count = count  # type: ignore[method-assign, assignment]
+    answer = await asked(bench, "j1")
+    assert isinstance(answer, Reject) and answer.reason.startswith("A message's role")

@@ -171,3 +171,44 @@ async def test_a_job_waits_for_credit_that_another_took_before_its_voucher_came(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.desk.accept_payment, JobId("j1"), rest)
         assert not isinstance(await bench.desk.start(JobId("j2")), str)
+
+
+async def test_a_prompt_that_was_read_in_vain_costs_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    output = await bench.running()
+    for _ in range(2):
+        await bench.desk.handle(WorkerDied("it was killed by SIGSEGV", -11))
+        await bench.desk._dispatch()
+        await bench.desk.handle(w.Started(JobId("j1"), 10))
+    reason = "The worker stopped while this job ran: it was killed by SIGSEGV."
+    assert drained(output) == [OutputEnded(JobState.FAILED, reason, Usage(), 0)]
+    assert bench.journal.state.ended[0].amount == 0
+
+
+async def test_a_job_that_was_being_cancelled_when_its_worker_died_is_cancelled(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    output = await bench.running()
+    await bench.makes(range(1, 4))
+    await bench.desk.cancel(JobId("j1"), "The requester left.")
+    await bench.desk.handle(WorkerDied("it was killed by SIGKILL", -9))
+    assert drained(output)[-1] == OutputEnded(JobState.CANCELLED, "The requester left.", Usage(10, 3), 16)
+
+
+async def test_a_worker_that_lies_bills_no_more_than_it_was_allowed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    output = await bench.running()
+    await bench.desk.handle(w.Chunks((w.Chunk(JobId("j1"), "x", 5), w.Chunk(JobId("j1"), "x", 10**12))))
+    await bench.desk.handle(w.Chunks((w.Chunk(JobId("j1"), "x", -4),)))
+    await bench.completes(10**15)
+    assert drained(output)[-1] == OutputEnded(JobState.FINISHED, "stop", Usage(10, 8), 26)
+
+
+async def test_reports_of_jobs_that_are_not_there_change_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    ghost = JobId("ghost")
+    await bench.desk.handle(w.Started(ghost, 10))
+    await bench.makes(range(1, 100), "ghost")
+    await bench.completes(100, "ghost")
+    await bench.desk.handle(w.JobFault(ghost, w.FaultKind.INTERNAL, "x"))
+    assert bench.journal.state.ended == ()
+    assert bench.desk.tokens_made == 0
