@@ -144,8 +144,9 @@ def _limits(row_items: int) -> LLParserLimits:
 def _schema_grammar(schema: str) -> str:
     if refusal := schema_refusal(schema):
         raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
+    spaced = {"whitespace_pattern": JSON_SPACE}
     try:
-        made: str = LLMatcher.grammar_from_json_schema(closed_schema(schema), overrides={"whitespace_pattern": JSON_SPACE})
+        made: str = LLMatcher.grammar_from_json_schema(closed_schema(schema), overrides=spaced)
     except ValueError as error:
         raise RuntimeFault(FaultKind.BAD_REQUEST, "The JSON schema cannot be read.") from error
     return made

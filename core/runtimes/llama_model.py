@@ -139,37 +139,40 @@ class LlamaModel:
         return params
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
-        if self._template is not None:
+        """By the model's own template; where that cannot be run, by what llama.cpp knows of its like."""
+        reason = self._template
+        if isinstance(self._template, ChatTemplate):
             try:
                 return self._template.render(messages)
             except TemplateRefused as refusal:
                 sentence = f"The model's template refuses these messages: {refusal}."
                 raise RuntimeFault(FaultKind.BAD_REQUEST, sentence) from refusal
-            except TemplateBroken:
-                pass
-        return self._render_natively(messages)
+            except TemplateBroken as broken:
+                reason = broken
+        text = self._render_natively(messages)
+        if text is None:
+            raise RuntimeFault(FaultKind.BAD_REQUEST, f"The model's chat template cannot be run: {reason}.")
+        return text
 
-    def _render_natively(self, messages: Sequence[ChatMessage]) -> str:
+    def _render_natively(self, messages: Sequence[ChatMessage]) -> str | None:
+        """None when llama.cpp does not know the template. A model without any gets the most common format."""
         turns = (C.llama_chat_message * len(messages))()
         for turn, message in zip(turns, messages, strict=True):
-            turn.role, turn.content = message.role.encode(), message.content.encode("utf-8", "surrogatepass")
-        room = 4096 + 2 * sum(len(m.content.encode("utf-8", "surrogatepass")) + 64 for m in messages)
+            turn.role, turn.content = message.role.encode(), message.content.encode("utf-8", "replace")
+        room = 4096 + 2 * sum(len(m.content.encode("utf-8", "replace")) + 64 for m in messages)
         buffer = ctypes.create_string_buffer(room)
-        own = C.llama_model_chat_template(self.handle, None)
-        for template in filter(None, (own, b"chatml")):
-            length = C.llama_chat_apply_template(template, turns, len(messages), True, buffer, room)
-            if 0 < length <= room:
-                return buffer.raw[:length].decode("utf-8", "replace")
-        raise RuntimeFault(FaultKind.BAD_REQUEST, "These messages cannot be written in the model's chat format.")
+        template = C.llama_model_chat_template(self.handle, None) or b"chatml"
+        length = C.llama_chat_apply_template(template, turns, len(messages), True, buffer, room)
+        return buffer.raw[:length].decode("utf-8", "replace") if 0 < length <= room else None
 
-    def _read_template(self) -> ChatTemplate | None:
+    def _read_template(self) -> ChatTemplate | TemplateBroken | None:
         source = C.llama_model_chat_template(self.handle, None)
         if not source:
             return None
         try:
             return ChatTemplate(source.decode("utf-8", "replace"), bos=self.words.bos, eos=self.words.eos)
-        except TemplateBroken:
-            return None
+        except TemplateBroken as broken:
+            return broken
 
 
 def _device_list(plan: Plan | None) -> ctypes.Array[ctypes.c_void_p]:
