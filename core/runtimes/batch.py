@@ -128,7 +128,7 @@ class Batch:
         self._paused_steps = 0 if paused is None else self._paused_steps + 1
         if paused is not None and self._paused_steps >= LONG_PAUSE_STEPS:
             self._paused_steps = 0
-            self.slots.raise_paused(paused)
+            self.slots.set_aside(paused)
 
     def next_rows(self) -> list[Rows]:
         """The next step, by slot: one token of each decoding sequence, and prompts by arrival up to the chunk."""

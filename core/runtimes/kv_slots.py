@@ -1,7 +1,7 @@
 """Who sits in which slot, and what must be done to the slots' KV so that nothing is read twice.
 
 Pure: orders are collected and carried out by kv_store. Split KV has a stream for each slot, and only consecutive slots
-share a pass over the weights: jobs take the lowest. Unified KV shares one pool: copying between slots costs nothing.
+share a pass over the weights: jobs sit side by side. Unified KV is one pool: copying between slots costs nothing.
 """
 
 from __future__ import annotations
@@ -153,19 +153,22 @@ class KvSlots:
         self._clear_away(self.cache.disown(sequence.job_id))
 
     def close_gap(self) -> None:
-        """Move the highest sequence that steps into the lowest hole below it: with split KV, a hole costs a pass a
+        """Move the highest sequence that steps into a hole among the others: with split KV, a hole costs a pass a
         step."""
-        top = max((s.slot for s in self.live if s is not None and s.due() > 0), default=-1)
-        hole = next((slot for slot in range(top) if self.live[slot] is None), None)
+        stepping = [s.slot for s in self.live if s is not None and s.due() > 0]
+        low, top = min(stepping, default=0), max(stepping, default=0)
+        hole = next((slot for slot in range(low, top) if self.live[slot] is None), None)
         if hole is not None and self.is_split:
             self._move(top, hole)
 
-    def raise_paused(self, sequence: Sequence) -> None:
-        """Move one that has waited long for its allowance out of its neighbours' way, if a slot above is free."""
-        free = next((slot for slot in range(len(self.live) - 1, sequence.slot, -1) if self.live[slot] is None), None)
-        is_in_the_way = any(s is not None for s in self.live[sequence.slot + 1 : free])
-        if free is not None and is_in_the_way and self.is_split:
-            self._move(sequence.slot, free)
+    def set_aside(self, sequence: Sequence) -> None:
+        """Move one that has waited long for its allowance from among those that step, if there is a free slot beside
+        them."""
+        stepping = [s.slot for s in self.live if s is not None and s.due() > 0]
+        low, top = min(stepping, default=0), max(stepping, default=0)
+        outside = [slot for slot, s in enumerate(self.live) if s is None and not low <= slot <= top]
+        if outside and low < sequence.slot < top and self.is_split:
+            self._move(sequence.slot, outside[-1])
 
     def trim(self, sequence: Sequence, tokens: int) -> None:
         """Let a sequence's slot hold its first tokens only."""
@@ -188,18 +191,28 @@ class KvSlots:
             self.cache.drop(kept)
 
     def _place(self, sequence: Sequence) -> int:
+        """The free slot that costs least: where its beginning lies already, else an empty one, else that of the entry
+        of least worth. In a split KV beside those that step."""
         free = [slot for slot, occupant in enumerate(self.live) if occupant is None]
-        if self.is_split:
-            return free[0]
-        kept = {k.slot: k for k in self.cache if k.slot is not None}
-        found, tokens = self.cache.find(sequence.tokens, scope=sequence.scope, job_id=sequence.job_id)
-        if found is not None and found.slot in free and len(found.tokens) - tokens < MIN_SHARED:
-            return found.slot
-        empty = [slot for slot in free if slot not in kept]
-        if empty:
-            return empty[0]
-        worst = self.cache.worst([kept[slot] for slot in free if kept[slot] is not found] or [kept[free[0]]])
-        return free[0] if worst is None or worst.slot is None else worst.slot
+        spots = self._beside_others(free) if self.is_split else free
+        source = self._source(sequence)
+        if source.is_used_up and source.slot in spots:
+            return source.slot
+        kept = {k.slot: k for k in self.cache if k.slot in spots}
+        empty = next((slot for slot in spots if slot not in kept), None)
+        if empty is not None:
+            return empty
+        worst = self.cache.worst([k for k in kept.values() if k is not source.kept] or kept.values())
+        return spots[0] if worst is None or worst.slot is None else worst.slot
+
+    def _beside_others(self, free: list[int]) -> list[int]:
+        """The free slots that keep the stepping ones consecutive: a hole among them, or one at an end."""
+        stepping = [s.slot for s in self.live if s is not None and (s.due() > 0 or s.leader is not None)]
+        if not stepping:
+            return free
+        low, high = min(stepping), max(stepping)
+        holes = [slot for slot in free if low < slot < high]
+        return holes[:1] or [slot for slot in free if slot in (low - 1, high + 1)] or free
 
     def _source(self, sequence: Sequence) -> _Source:
         """Where the most of its tokens are: with a neighbour, in an idle slot, or saved."""

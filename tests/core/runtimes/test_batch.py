@@ -78,27 +78,30 @@ def test_the_highest_slot_moves_into_a_gap_only_when_nobody_waits() -> None:
     for sequence in sequences:
         batch.add(sequence)
     batch.seat()
-    batch.remove(sequences[0])
+    batch.remove(sequences[1])
     batch.tidy()
     assert sequences[2].slot == 2
     batch.remove(sequences[3])
     batch.slots.take_orders()
     batch.tidy()
-    assert batch.slots.take_orders() == [Copy(2, 0, 0), Forget(2)]
-    assert sequences[2].slot == 0
+    assert batch.slots.take_orders() == [Copy(2, 1, 0), Forget(2)]
+    assert sequences[2].slot == 1
     batch.tidy()
     assert batch.slots.take_orders() == []
 
 
 def test_a_sequence_that_waits_long_for_its_allowance_makes_way() -> None:
     batch = _batch(4, 9)
-    paused, other, third = _sequence("a"), _sequence("b"), _sequence("c", allowance=1)
-    for sequence in (other, third, paused):
+    first, paused, last = _sequence("a"), _sequence("b", allowance=1), _sequence("c")
+    for sequence in (first, paused, last):
         batch.add(sequence)
     for _ in range(30):
         _step(batch)
         batch.tidy()
-    assert (other.slot, paused.slot, third.slot) == (0, 1, 3)
+    assert (first.slot, last.slot, paused.slot) == (0, 1, 3)
+    paused.allowance = 9
+    batch.tidy()
+    assert (first.slot, last.slot, paused.slot) == (0, 1, 2)
 
 
 def test_without_continuous_batching_nobody_joins_until_all_have_ended() -> None:

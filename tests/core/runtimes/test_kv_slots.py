@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,7 +162,7 @@ def test_a_new_conversation_does_not_cost_the_one_before_when_there_is_room() ->
     assert cached[3:] == [80, 80, 80, 120, 120, 120]
 
 
-def test_jobs_stay_in_the_lowest_slots_of_a_split_kv_wherever_their_prefix_lies() -> None:
+def test_what_others_may_still_want_is_copied_to_an_empty_slot() -> None:
     cache = PrefixCache(shares=True, can_trim=True, room_bytes=0)
     slots = KvSlots(3, cache, is_split=True)
     cache.keep(2, [*SYSTEM, *[1] * 20], scope="")
@@ -171,11 +172,23 @@ def test_jobs_stay_in_the_lowest_slots_of_a_split_kv_wherever_their_prefix_lies(
     assert slots.take_orders() == [Copy(2, 0, len(SYSTEM))]
 
 
-def test_in_a_unified_kv_a_job_sits_down_where_its_prefix_ends() -> None:
+@pytest.mark.parametrize("is_split", [True, False])
+def test_a_job_sits_down_where_its_prefix_ends(is_split: bool) -> None:
     cache = PrefixCache(shares=True, can_trim=True, room_bytes=0)
-    slots = KvSlots(3, cache, is_split=False)
+    slots = KvSlots(3, cache, is_split=is_split)
     cache.keep(2, [*SYSTEM, 1], scope="")
     sequence = Sequence(JobId("a"), [*SYSTEM, 1, 3], limit=1)
     slots.seat(sequence)
     assert sequence.slot == 2
     assert slots.take_orders() == [Trim(2, len(SYSTEM) + 1)]
+
+
+def test_in_a_split_kv_jobs_sit_side_by_side_even_when_their_prefix_lies_elsewhere() -> None:
+    cache = PrefixCache(shares=True, can_trim=True, room_bytes=0)
+    slots = KvSlots(5, cache, is_split=True)
+    cache.keep(4, [*SYSTEM, 1], scope="")
+    first, second = Sequence(JobId("a"), [8, 9], limit=1), Sequence(JobId("b"), [*SYSTEM, 1, 3], limit=1)
+    slots.seat(first)
+    slots.seat(second)
+    assert (first.slot, second.slot) == (0, 1)
+    assert slots.take_orders() == [Forget(0), Copy(4, 1, len(SYSTEM) + 1), Forget(4)]
