@@ -14,6 +14,7 @@ import pytest
 
 from core.worker import landlock
 from core.worker import messages as w
+from core.worker.confinement import confine
 from core.worker.grants import Grants, grants_of, make_targets, scratch_environment
 from core.worker.seccomp import ARCHITECTURES, Architecture, program
 
@@ -26,6 +27,7 @@ ALLOWED, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 INSIDE = """
 import ctypes, json, mmap, os, resource, signal, socket, sys, threading, time
 from pathlib import Path
+from core.worker.confinement import confine
 from core.worker.confinement import confine
 from core.worker.grants import Grants
 
@@ -271,3 +273,51 @@ def answer(steps: list[bytes], processor: Architecture, number: int, *arguments:
             case _:
                 is_so = {0x15: loaded == value, 0x35: loaded >= value, 0x45: bool(loaded & value)}[code]
                 place += yes if is_so else no
+
+
+def said_by(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock")
+@pytest.mark.parametrize("abi", range(1, 8))
+def test_each_version_of_landlock_that_the_kernel_speaks_closes_files(abi: int) -> None:
+    if abi > landlock.version():
+        pytest.skip("this kernel's Landlock is older")
+    script = f"""
+from pathlib import Path
+from core.worker import landlock
+from core.worker.confinement import _give_up_privileges
+_give_up_privileges()
+landlock.restrict([landlock.Rule(Path("/proc/self"), landlock.READ)], abi={abi})
+Path("/proc/self/status").read_text()
+try:
+    Path("/etc/passwd").read_text()
+except PermissionError:
+    print("closed")
+"""
+    assert said_by(script) == "closed"
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="there is a sandbox on Linux only")
+def test_a_kernel_without_landlock_leaves_the_rest_and_says_so() -> None:
+    script = """
+from core.worker import landlock
+from core.worker.confinement import confine
+from core.worker.confinement import confine
+from core.worker.grants import Grants
+landlock.version = lambda: 0
+print(confine(Grants(), memory_bytes=None).sentence)
+"""
+    said = said_by(script)
+    assert "privileges" in said.partition("Not confined")[0]
+    assert "Not confined: files: this kernel has no Landlock, or it is switched off" in said
+
+
+def test_a_system_without_a_sandbox_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert confine(Grants(), memory_bytes=1).sentence.endswith("there is no sandbox for darwin yet.")
