@@ -15,9 +15,10 @@ import msgspec
 
 from core.model_card import MAX_NAME_CHARACTERS, ModelCard, ModelVariant, with_variant
 from core.model_files import delete
-from core.model_index import PART, read_index, write_index
+from core.model_index import INDEX, PART, read_index, write_index
 from core.model_trouble import ModelStoreError, UnknownModel
 
+OURS = (PART, INDEX)
 
 class ModelFolder:
     """Read it in as many processes as you like; change it in one."""
@@ -122,10 +123,11 @@ class ModelFolder:
     def free_name(self, wanted: str | None, *, title: str, sha256: str) -> str:
         """A name that no model has yet. Raises ModelStoreError when the wanted one is taken."""
         name = slug(wanted or title) or f"model-{sha256[:8]}"
-        if name not in self._cards:
+        if name not in self._cards and not name.endswith(OURS):
             return name
         if wanted:
-            raise ModelStoreError(f"There is another model called {name}; remove it first, or choose another name.")
+            why = "another model called" if name in self._cards else "something of the store's own called"
+            raise ModelStoreError(f"There is {why} {name}; choose another name.")
         return f"{name[: MAX_NAME_CHARACTERS - 9]}-{sha256[:8]}"
 
     def _forget(self, model: str) -> None:

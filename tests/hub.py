@@ -21,7 +21,7 @@ PIECE = 1 << 16
 
 class Hub:
     """What the hub has, how it behaves, and what it was asked. cut_at: every answer with contents ends at this byte of
-    the file; pause_s: a wait before each piece; status: what every question is answered with."""
+    the file; pause_s: a wait before each piece; status: what every question is answered with; answer: to each list."""
 
     def __init__(self) -> None:
         self.repos: dict[str, dict[str, bytes]] = {}
@@ -30,6 +30,7 @@ class Hub:
         self.cut_at: int | None = None
         self.pause_s = 0.0
         self.status = 0
+        self.answer: bytes | None = None
         self.has_ranges = True
         self.asked: list[tuple[str, str, str, str]] = []
         self.endpoint = ""
@@ -103,6 +104,8 @@ class _Answers(BaseHTTPRequestHandler):
         return False
 
     def _list(self, repo: str) -> None:
+        if self.hub.answer is not None:
+            return self._send(200, self.hub.answer)
         if repo not in self.hub.repos:
             return self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         siblings = [{"rfilename": "README.md", "size": 3, "blobId": "00"}]

@@ -24,13 +24,14 @@ def write_tiny_gguf(
     seed: int = 7,
     template: str = CHATML,
     shard_tensors: int = 0,
+    title: str = "Tiny random",
 ) -> Path:
     """A random F16 Llama of half a million weights with a byte-level BPE vocabulary; the same seed is the same file.
 
     With shard_tensors it is written as shards of so many tensors, beside path, which is then not there itself.
     """
     writer = gguf.GGUFWriter(path, "llama", split_max_tensors=shard_tensors)
-    writer.add_name("Tiny random")
+    writer.add_name(title)
     writer.add_license("Apache-2.0")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     _add_shape(writer, hidden=hidden, layers=layers, context=context)

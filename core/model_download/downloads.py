@@ -16,7 +16,7 @@ from core.model_download.messages import HubFile, Listed
 from core.model_files import Tell, delete, hash_file, require_space, span
 from core.model_trouble import HubTrouble
 
-DOWNLOADS = "downloads"
+DOWNLOADS = "_downloads"  # no model can be called so
 INCOMPLETE = ".incomplete"
 KEPT_S = 14 * 86_400.0
 FETCH_SHARE = 0.9

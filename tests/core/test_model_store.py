@@ -65,6 +65,18 @@ async def test_a_name_that_is_taken_by_another_file_is_refused(tmp_path: Path, m
     assert (await store.add(other)).model == "tiny-random"
 
 
+@pytest.mark.parametrize("name", ["a.part", "index.json"])
+async def test_no_model_takes_a_name_of_the_store_s_own(tmp_path: Path, model: Path, name: str) -> None:
+    store = ModelStore(tmp_path / "store")
+    with pytest.raises(ModelStoreError, match="the store's own"):
+        await store.add(model, name=name)
+    titled = write_tiny_gguf(tmp_path / "titled.gguf", title=name)
+    card = await store.add(titled)
+    again = ModelStore(tmp_path / "store")
+    again.clean()
+    assert again.cards() == (card,)
+
+
 @pytest.mark.parametrize(
     ("cut", "sentence"),
     [(slice(2000), "damaged, incomplete"), (slice(-4096), "damaged, incomplete"), (slice(4, None), "not a GGUF")],

@@ -45,7 +45,7 @@ def store_at(folder: Path, hub: Hub) -> ModelStore:
 
 
 def incomplete(folder: Path) -> list[Path]:
-    return sorted((folder / "downloads").rglob("*.incomplete"))
+    return sorted((folder / "_downloads").rglob("*.incomplete"))
 
 
 async def test_an_installed_model_is_what_the_hub_has(tmp_path: Path, hub: Hub, model: bytes) -> None:
@@ -56,7 +56,7 @@ async def test_an_installed_model_is_what_the_hub_has(tmp_path: Path, hub: Hub, 
     assert store.path_of(card.model, "F16").read_bytes() == model
     assert card.origin == f"{REPO}:tiny-F16.gguf"
     assert heard == sorted(heard) and heard[-1] == 1.0 and len(heard) > 3
-    assert not list((tmp_path / "downloads").iterdir())
+    assert not list((tmp_path / "_downloads").iterdir())
 
 
 async def test_a_model_that_is_there_is_not_fetched_again(tmp_path: Path, hub: Hub) -> None:
@@ -170,6 +170,26 @@ async def test_each_refusal_of_the_hub_has_its_sentence(
     hub.status = status
     with pytest.raises(HubTrouble, match=sentence):
         await store_at(tmp_path, hub).install(hub_model(repo))
+
+
+async def test_an_answer_that_makes_no_sense_is_one_sentence(tmp_path: Path, hub: Hub) -> None:
+    for answer in (b"", b"[]", b"not json", b'{"siblings": 3}', b'{"id": "a/b", "siblings": [{}]}'):
+        hub.answer = answer
+        with pytest.raises(HubTrouble, match="makes no sense|no GGUF"):
+            await store_at(tmp_path, hub).install(hub_model(REPO))
+
+
+async def test_downloads_that_nobody_goes_on_with_are_given_up(tmp_path: Path, hub: Hub) -> None:
+    hub.cut_at = 1 << 20
+    store = store_at(tmp_path, hub)
+    with pytest.raises(HubTrouble):
+        await store.install(hub_model(REPO))
+    left = incomplete(tmp_path)[0]
+    store.clean()
+    assert store.unfinished_bytes() == left.stat().st_size > 0
+    os.utime(left, (0, 0))
+    store_at(tmp_path, hub).clean()
+    assert store.unfinished_bytes() == 0
 
 
 async def test_a_gated_model_is_said_to_be_gated_and_comes_with_a_token(
