@@ -6,7 +6,7 @@ Templates come from strangers: they run in a sandbox that bounds their work, wit
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jinja2.exceptions import SecurityError, TemplateError
 
@@ -46,20 +46,24 @@ class ChatTemplate:
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """The prompt, ending where the assistant's answer begins. Raises TemplateRefused or TemplateBroken."""
         turns = [{"role": m.role, "content": m.content} for m in messages]
-        parts: list[str] = []
-        size = 0
         try:
             with bounded():
-                for part in self._template.generate(messages=turns, add_generation_prompt=True, **self._tokens):
-                    size += len(part)
-                    if size > MAX_PROMPT_CHARACTERS:
-                        raise TemplateRefused("The prompt is too long.")
-                    parts.append(part)
+                return _whole(self._template.generate(messages=turns, add_generation_prompt=True, **self._tokens))
         except TemplateRefused:
             raise
         except Exception as error:  # noqa: BLE001  a template is a stranger's program: whatever it raises ends here
             raise TemplateBroken(_reason(error)) from error
-        return "".join(parts)
+
+
+def _whole(parts: Iterator[str]) -> str:
+    kept: list[str] = []
+    size = 0
+    for part in parts:
+        size += len(part)
+        if size > MAX_PROMPT_CHARACTERS:
+            raise TemplateRefused("The prompt is too long")
+        kept.append(part)
+    return "".join(kept)
 
 
 def _refuse(message: str) -> None:

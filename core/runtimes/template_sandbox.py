@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import jinja2
@@ -66,16 +65,16 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.filters |= {"round": _round, "weighed": _weighed}
         self.globals = {name: made for name, made in self.globals.items() if name in GLOBALS}
 
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+    def _parse(self, *source_and_names: Any) -> nodes.Template:
         """What Jinja has no hook for goes through filters of ours: ~ and the writing of lists and dictionaries."""
-        parsed = _Checked().visit(super()._parse(source, name, filename))
+        parsed = _Checked().visit(super()._parse(*source_and_names))
         assert isinstance(parsed, nodes.Template)
         return parsed
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Any, operator: str, *operands: Any) -> Any:
         """Arithmetic on small numbers, and joining and repeating what stays small."""
-        _check_operands(left, right, operator=operator)
-        return _weighed(super().call_binop(context, operator, left, right))
+        _check_operands(*operands, operator=operator)
+        return _weighed(super().call_binop(context, operator, *operands))
 
     def call(self, context: Any, /, called: Any, *args: Any, **kwargs: Any) -> Any:
         """Methods of texts that cannot grow them, and those of ours that check."""
@@ -99,7 +98,7 @@ def bounded() -> Iterator[None]:
     """Count every line that runs inside, in whichever Python code; TooMuch after MAX_STEPS of them or MAX_SECONDS."""
     steps, until = 0, time.perf_counter() + MAX_SECONDS
 
-    def trace(_frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
+    def trace(*_frame_and_event: object) -> Callable[..., Any]:
         nonlocal steps
         steps += 1
         if steps > MAX_STEPS or time.perf_counter() > until:
@@ -204,7 +203,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _join(values: Iterable[Any], between: str = "", attribute: str | int | None = None) -> str:
+def _join(values: Iterable[Any], between: str = "", *attributes: str, attribute: str | None = None) -> str:
+    attribute = attributes[0] if attributes else attribute
     pieces, size = [], 0
     for value in values:
         piece = _text(value if attribute is None else _attribute(value, attribute))
@@ -215,26 +215,28 @@ def _join(values: Iterable[Any], between: str = "", attribute: str | int | None 
     return between.join(pieces)
 
 
-def _attribute(value: Any, name: str | int) -> Any:
+def _attribute(value: Any, name: str) -> Any:
     return value.get(name, "") if isinstance(value, dict) else ""
 
 
-def _replace(text: str, old: str, new: str, count: int | None = None) -> str:
-    text, old, new = _text(text), _text(old), _text(new)
-    times = text.count(old) if count is None or count < 0 else min(text.count(old), count)
+def _replace(text: str, *change: Any, count: int = -1) -> str:
+    text, old, new = _text(text), _text(change[0]), _text(change[1])
+    count = change[2] if len(change) > 2 and change[2] is not None else count
+    times = text.count(old) if count < 0 else min(text.count(old), count)
     if len(text) + times * max(0, len(new) - len(old)) > MAX_VALUE_CHARACTERS:
         raise TooMuch("A text of the template is too long.")
-    return text.replace(old, new, -1 if count is None else count)
+    return text.replace(old, new, count)
 
 
-def _round(value: float, precision: int = 0, method: Any = "common") -> float:
+def _round(value: float, precision: int = 0, *methods: Any, method: Any = "common") -> float:
     if abs(precision) > MAX_DIGITS:
         raise TooMuch("A template may round to 15 digits.")
-    return jinja2.filters.do_round(value, precision, method)
+    return jinja2.filters.do_round(value, precision, methods[0] if methods else method)
 
 
-def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+def _indent(text: str, width: int | str = 4, *where: bool, first: bool = False, blank: bool = False) -> str:
     margin = width if isinstance(width, str) else " " * min(width, MAX_INDENT)
     if len(margin) > MAX_INDENT:
         raise TooMuch("A template may indent by 16 letters.")
+    first, blank = (*where, first, blank)[:2] if len(where) != 1 else (where[0], blank)
     return str(jinja2.filters.do_indent(text, margin, first, blank))
