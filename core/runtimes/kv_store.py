@@ -21,12 +21,17 @@ _WEIGHT = 0.3
 
 
 class KvStore:
-    """Owns what was saved to host memory, and one buffer that copies go through."""
+    """Owns what was saved to host memory, one buffer that copies go through, and one to save into again.
+
+    Buffers are used again because new memory costs more than what is copied into it.
+    """
 
     def __init__(self, context: LlamaContext, costs: Costs) -> None:
         self._context = context
         self._costs = costs
         self._saved: dict[int, State] = {}
+        self._sizes: dict[int, int] = {}
+        self._reusable: State | None = None
         self._spare: State = np.empty(0, np.uint8)
         self._in_spare: int | None = None
         self._spare_bytes = 0
@@ -40,11 +45,6 @@ class KvStore:
             if slot is not None:
                 failed.add(slot)
         return failed
-
-    def drop_all(self) -> None:
-        """Let go of everything saved."""
-        self._saved.clear()
-        self._spare = np.empty(0, np.uint8)
 
     def _carry_out(self, order: KvOrder) -> int | None:
         """Do one; the slot that it failed for."""
@@ -61,7 +61,8 @@ class KvStore:
             case Restore(key, slot, tokens):
                 return self._changed(slot, self._restore(key, slot, tokens=tokens))
             case Discard(key):
-                self._saved.pop(key, None)
+                self._reusable = self._saved.pop(key, self._reusable)
+                self._sizes.pop(key, None)
             case _:
                 assert_never(order)
         return None
@@ -73,10 +74,10 @@ class KvStore:
 
     def _copy(self, source: int, target: int, *, tokens: int) -> int | None:
         context = self._context
-        if context.can_trim and not context.is_split:
+        if tokens == 0 or (context.can_trim and not context.is_split):
             context.forget(target)
             context.share(source, target, tokens=tokens)
-            return None
+            return self._changed(target, True)
         if self._in_spare != source:
             self._spare_bytes = self._read(source)
             self._in_spare = source if self._spare_bytes else None
@@ -101,22 +102,24 @@ class KvStore:
     def _save(self, slot: int, key: int) -> None:
         """What cannot be saved is missed at its restore, and read again."""
         size = self._context.state_bytes(slot)
-        try:
-            state = np.empty(size, np.uint8)
-        except MemoryError:
-            return
+        state, self._reusable = self._reusable, None
+        if state is None or not size <= state.nbytes <= 2 * size:
+            try:
+                state = np.empty(size, np.uint8)
+            except MemoryError:
+                return
         began = time.perf_counter()
         written = self._context.save(slot, state)
         self._learn(time.perf_counter() - began, written)
         if written:
-            self._saved[key] = state[:written]
+            self._saved[key], self._sizes[key] = state, written
 
     def _restore(self, key: int, slot: int, *, tokens: int) -> bool:
         state = self._saved.get(key)
         if state is None:
             self._context.forget(slot)
             return False
-        return self._context.load(slot, state) and self._context.trim(slot, tokens)
+        return self._context.load(slot, state[: self._sizes[key]]) and self._context.trim(slot, tokens)
 
     def _learn(self, took_s: float, size: int) -> None:
         if size:

@@ -143,7 +143,8 @@ class LlamaContext:
 
     def share(self, source: int, target: int, *, tokens: int) -> None:
         """Unified KV only: let an empty slot hold the first tokens of another, in the same cells."""
-        C.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+        if tokens > 0:
+            C.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
 
     def state_bytes(self, slot: int) -> int:
         """The size of a slot's saved state."""

@@ -195,6 +195,21 @@ def test_a_saved_job_comes_back_from_host_memory(path: Path) -> None:
     runtime.unload()
 
 
+@pytest.mark.parametrize("what", ["save", "load"])
+def test_kv_that_cannot_be_copied_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    runtime = LlamaRuntime()
+    runtime.load(PLAN, str(path))
+    jobs = [ask(name, SYSTEM + name * 20, tokens=12) for name in "abc"]
+    alone = {job.job_id: run(runtime, job).texts[job.job_id] for job in jobs}
+    if what == "save":
+        monkeypatch.setattr(LlamaContext, "save", lambda context, slot, into: 0)
+    else:
+        monkeypatch.setattr(LlamaContext, "load", lambda context, slot, state: context.forget(slot) or False)
+    heard = run(runtime, *jobs)
+    assert heard.texts == alone and not heard.faults
+    runtime.unload()
+
+
 class Failing:
     """Lets the context's next steps fail in turn, then work again."""
 
