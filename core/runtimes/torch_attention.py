@@ -107,6 +107,11 @@ class _Layer(NamedTuple):
     cap: float | None
     sinks: torch.Tensor | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether torch's own kernels do all that is asked."""
+        return self.cap is None and self.sinks is None
+
 
 def _decode(step: Pass, rows: _Layer, *, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """All decoding slots in one call. Idle slots between them are computed too, and left out."""
@@ -127,7 +132,8 @@ def _decode(step: Pass, rows: _Layer, *, pair: tuple[torch.Tensor, torch.Tensor]
 def _read(
     step: Pass, rows: _Layer, *, pair: tuple[torch.Tensor, torch.Tensor], number: int, at: int
 ) -> torch.Tensor:
-    """One run of prompt tokens. Query heads that share a key head are stacked as more rows of it."""
+    """One run of prompt tokens. A prompt's beginning needs no mask, which for a long one would be larger than all else;
+    behind it, query heads that share a key head are stacked as more rows of it."""
     run = step.runs[number]
     end = run.start + run.length
     query = rows.query[at : at + run.length]
@@ -137,10 +143,13 @@ def _read(
         keys[run.slot, :, run.start : end] = key
         values[run.slot, :, run.start : end] = value
         key, value = keys[run.slot, :, :end], values[run.slot, :, :end]
-    shared = query.shape[1] // key.shape[0]
-    stacked = query.transpose(0, 1).reshape(1, key.shape[0], shared * run.length, -1)
-    mask = step.run_mask(number, rows.window).repeat(shared, 1)
-    mixed = _mix(rows, stacked, pair=(key[None], value[None]), mask=mask)
+    heads, pair = query.transpose(0, 1), (key[None], value[None])
+    if run.start == 0 and rows.is_plain and (rows.window is None or run.length <= rows.window):
+        mixed = scaled_dot_product_attention(heads[None], *pair, is_causal=True, scale=rows.scale, enable_gqa=True)
+    else:
+        shared = query.shape[1] // key.shape[0]
+        stacked = heads.reshape(1, key.shape[0], shared * run.length, -1)
+        mixed = _mix(rows, stacked, pair=pair, mask=step.run_mask(number, rows.window).repeat(shared, 1))
     return mixed.reshape(query.shape[1], run.length, -1).transpose(0, 1)
 
 
@@ -150,7 +159,7 @@ def _mix(
     """What each query [slots, key heads, rows, width] takes from the values; the rows of a key head are those of the
     query heads that share it, one head after the other."""
     key, value = pair
-    if rows.cap is None and rows.sinks is None:
+    if rows.is_plain:
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=rows.scale)
     scores = (query @ key.transpose(2, 3)).float() * (query.shape[-1] ** -0.5 if rows.scale is None else rows.scale)
     if rows.cap is not None:

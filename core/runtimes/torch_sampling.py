@@ -75,8 +75,10 @@ def draw(
     chosen = [samplers[number] for number in special]
     for row, sampler, number in zip(rows, chosen, special, strict=True):
         sampler.adjust(row, tokens[number])
-    for number, sampler, row, token in zip(special, chosen, rows, _pick(rows, chosen), strict=True):
-        drawn[number] = _settle(sampler, row, token=token)
+    picked = _pick(rows, chosen)
+    found = rows.gather(-1, torch.tensor(picked, device=rows.device)[:, None])[:, 0].tolist()
+    for place, number in enumerate(special):
+        drawn[number] = _settle(chosen[place], rows[place], token=picked[place], logit=found[place])
     return drawn
 
 
@@ -113,7 +115,7 @@ def _sample(rows: torch.Tensor, samplers: Sequence[TorchSampler]) -> list[int]:
     return picked
 
 
-def _settle(sampler: TorchSampler, row: torch.Tensor, *, token: int) -> int | RuntimeFault:
+def _settle(sampler: TorchSampler, row: torch.Tensor, *, token: int, logit: float) -> int | RuntimeFault:
     """The token, if it may be said; by a grammar's rules another one, or none. Most draws obey a grammar anyway, and
     one token is quicker to check than a vocabulary."""
     grammar = sampler.grammar
@@ -123,7 +125,8 @@ def _settle(sampler: TorchSampler, row: torch.Tensor, *, token: int) -> int | Ru
             row[: len(allowed)].masked_fill_(~allowed, -math.inf)
             row[len(allowed) :] = -math.inf
             token = _pick(row[None], [sampler])[0]
-        if not math.isfinite(float(row[token])):
+            logit = float(row[token])
+        if not math.isfinite(logit):
             return RuntimeFault(FaultKind.BAD_REQUEST, NOTHING_LEFT)
         if grammar is not None:
             grammar.accept(token)
