@@ -15,6 +15,8 @@ from core.job import JobId
 MIN_SHARED = 16
 # How often a prompt that was read once is asked for again, while nothing is known of it.
 REUSE_ODDS = 0.25
+# Each is compared with every new prompt.
+MAX_SAVED = 256
 
 
 class Costs(msgspec.Struct):
@@ -81,15 +83,15 @@ class PrefixCache:
     def find(self, tokens: list[int], *, scope: str, job_id: JobId) -> tuple[Kept | None, int]:
         """The entry that gives this job most of its tokens, and how many; the last token is never taken from it."""
         best: Kept | None = None
-        most = 0
-        for kept in self:
+        most, usable = 0, len(tokens) - 1
+        # of two that give the same, the one that is in a slot costs less
+        for kept in sorted(self, key=lambda kept: kept.slot is None):
             if kept.owner != job_id and not (self.shares and kept.scope == scope):
                 continue
-            shared = min(common_prefix(kept.tokens, tokens), len(tokens) - 1)
-            if not self.can_trim and shared < len(kept.tokens):
+            if most >= min(len(kept.tokens), usable) or kept.tokens[most] != tokens[most]:
                 continue
-            # of two that give the same, the one that is in a slot costs less
-            if shared > most or (shared == most and best is not None and best.slot is None and kept.slot is not None):
+            shared = min(common_prefix(kept.tokens, tokens), usable)
+            if shared > most and (self.can_trim or shared == len(kept.tokens)):
                 best, most = kept, shared
         if best is None or (most < MIN_SHARED and best.owner != job_id):
             return None, 0
@@ -122,7 +124,7 @@ class PrefixCache:
         be used is spared."""
         lost = []
         saved = [kept for kept in self if kept.slot is None and kept is not spared]
-        while sum(map(self._bytes, saved)) > self._room_bytes:
+        while sum(map(self._bytes, saved)) > self._room_bytes or len(saved) > MAX_SAVED:
             worst = self.worst(saved)
             assert worst is not None
             saved.remove(worst)
