@@ -46,7 +46,16 @@ RESTLESS_SHARE = 0.8
 MOST_DELAY_S = 0.05
 SAMPLE_S = 0.5
 MIB = 1 << 20
-PLAN = Plan(model=MODEL, runtime="llama.cpp", quantization="F16", slots=16, slot_context_tokens=256, threads=1)
+PLAN = Plan(
+    model=MODEL,
+    runtime="llama.cpp",
+    quantization="F16",
+    slots=16,
+    slot_context_tokens=256,
+    threads=1,
+    prefix_cache=True,
+    draft_tokens=4,
+)
 ESTIMATE = Estimate(10_000.0, 2_000.0, 1_500.0, 2_500.0, 0.05, 64 * MIB, True)
 # Deaths that we cause ourselves say nothing about the next one, and 250 pauses of up to a minute would be all that is
 # measured: the pause stays short here. Its growth has tests of its own.
@@ -91,6 +100,7 @@ class _Bench:
         self._tally = Tally(jobs)
         self._harm = Harm()
         self._chance = random.Random(SEED)
+        self._strikes = self._drawn_strikes()
         self._payers = [Payer(number) for number in range(PAYERS)]
 
     async def _channel(self, payer: Party) -> PaymentChannel:
@@ -111,21 +121,24 @@ class _Bench:
             services.cancel_scope.cancel()
 
     async def _ask(self, requesters: Requesters, services: trio.Nursery) -> None:
-        await requesters.ask(self._jobs, on_started=lambda number: self._maybe_harm(number, services))
+        await requesters.ask(self._jobs, on_paid=lambda number: self._maybe_harm(number, services))
+
+    def _drawn_strikes(self) -> dict[int, signal.Signals]:
+        """Which jobs' payments bring the child a signal: each kind in its share of all jobs, at jobs of chance."""
+        crashes, kills, hangs = (max(1, round(share * self._jobs)) for share in (CRASH_SHARE, KILL_SHARE, HANG_SHARE))
+        kinds = [self._chance.choice((signal.SIGSEGV, signal.SIGABRT)) for _ in range(crashes)]
+        kinds += [signal.SIGKILL] * kills + [signal.SIGSTOP] * hangs
+        numbers = self._chance.sample(range(int(RESTLESS_SHARE * self._jobs)), len(kinds))
+        return dict(zip(numbers, kinds, strict=True))
 
     def _maybe_harm(self, number: int, services: trio.Nursery) -> None:
-        if number >= RESTLESS_SHARE * self._jobs:
+        if number not in self._strikes:
             return
-        drawn = self._chance.random() * RESTLESS_SHARE
-        if drawn < CRASH_SHARE:
-            self._harm.crashes += 1
-            services.start_soon(self._strike, self._chance.choice((signal.SIGSEGV, signal.SIGABRT)))
-        elif drawn < CRASH_SHARE + KILL_SHARE:
-            self._harm.kills += 1
-            services.start_soon(self._strike, signal.SIGKILL)
-        elif drawn < CRASH_SHARE + KILL_SHARE + HANG_SHARE:
-            self._harm.hangs += 1
-            services.start_soon(self._strike, signal.SIGSTOP)
+        kind = self._strikes[number]
+        self._harm.crashes += kind in (signal.SIGSEGV, signal.SIGABRT)
+        self._harm.kills += kind is signal.SIGKILL
+        self._harm.hangs += kind is signal.SIGSTOP
+        services.start_soon(self._strike, kind)
 
     async def _strike(self, number: signal.Signals) -> None:
         """At a moment of chance in the child's service."""

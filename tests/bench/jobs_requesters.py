@@ -21,7 +21,7 @@ PRICE = Price(1_000_000, 2_000_000)
 MODEL = "demo"
 CANCELLED_SHARE = 0.1
 LONGEST_ANSWER = 40
-ASK_AGAIN_S = 0.05
+ASK_AGAIN_S = 0.1
 LOST_AFTER_S = 120.0
 WORDS = ("What does ENOENT mean?", "Name a month.", "What is 12 plus 7?", "Which signal is number 9?", "Say hello.")
 
@@ -62,20 +62,21 @@ class Requesters:
         self._chance = random.Random(seed)
         self._next = 0
 
-    async def ask(self, jobs: int, *, on_started: Callable[[int], None]) -> None:
+    async def ask(self, jobs: int, *, on_paid: Callable[[int], None]) -> None:
         """One requester: one job after the other while there are any."""
         while self._next < jobs:
             number = self._next
             self._next += 1
-            await self._one(number, on_started)
+            await self._one(number, on_paid)
 
-    async def _one(self, number: int, on_started: Callable[[int], None]) -> None:
+    async def _one(self, number: int, on_paid: Callable[[int], None]) -> None:
         payer = self._payers[number % len(self._payers)]
         request = self._request(number)
         quote = await self._quoted(request, payer)
         leaves_after = self._leaves_after()
         prompt = charge(PRICE, Usage(quote.prompt_tokens, 0))
         await self._desk.accept_payment(quote.job_id, payer.voucher(prompt))
+        on_paid(number)
         if leaves_after == 0:
             await self._leave(quote.job_id)
         output = await self._desk.start(quote.job_id)
@@ -83,7 +84,6 @@ class Requesters:
             self._tally.ends[number] += 1
             payer.voucher(-prompt)
             return
-        on_started(number)
         reading = _Reading(self._desk, payer, paid=prompt, job_id=quote.job_id)
         with trio.fail_after(LOST_AFTER_S):
             async for told in output:
