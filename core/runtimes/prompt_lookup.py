@@ -31,7 +31,11 @@ class PromptLookup:
             return []
         self._learn(tokens)
         at = self._after.get(tuple(tokens[-NGRAM:]))
-        return [] if at is None else tokens[at : at + min(self._length, room)]
+        if at is None:
+            return []
+        # where the text repeats itself, what is guessed follows from what was guessed
+        period = len(tokens) - at
+        return [tokens[at + ahead % period] for ahead in range(min(self._length, room))]
 
     def judge(self, guessed: int, accepted: int) -> None:
         """Hear how many of the guessed tokens came true."""
