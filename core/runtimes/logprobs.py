@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from core.job import TokenLogprob
 
+FEW = 40
+
 Logits = npt.NDArray[np.float32]
 
 
@@ -24,9 +26,14 @@ def token_logprob(logits: Logits, token: int, *, top: int, piece: Callable[[int]
 
 
 def _most_likely(logits: Logits, top: int) -> list[int]:
-    count = min(top, len(logits))
-    if count <= 0:
-        return []
-    found = np.argpartition(logits, len(logits) - count)[len(logits) - count :]
-    order: list[int] = found[np.argsort(-logits[found], kind="stable")].tolist()
-    return order
+    """Few are found fastest one by one: numpy finds one largest in microseconds, and parts a whole vocabulary in 200."""
+    if top > FEW:
+        sorted_all: list[int] = np.argsort(-logits, kind="stable")[:top].tolist()
+        return sorted_all
+    left = logits.copy()
+    found: list[int] = []
+    for _ in range(min(top, len(logits))):
+        best = int(left.argmax())
+        found.append(best)
+        left[best] = -np.inf
+    return found

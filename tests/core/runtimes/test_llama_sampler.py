@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import llama_cpp.llama_cpp as C  # noqa: N812
 import msgspec
 import numpy as np
 import pytest
 
 from core.job import Sampling
 from core.runtimes.llama_sampler import open_sampler
+from core.runtimes.logit_adjustment import Adjustment
 from core.runtimes.logprobs import token_logprob
 from core.runtimes.runtime import RuntimeFault
 from core.worker.messages import FaultKind
@@ -112,6 +115,46 @@ def test_penalties_know_the_prompt_and_only_as_far_as_they_look_back(tiny: Speak
     for looks_back, heard in ((1, False), (0, True), (64, False)):
         sampling = Sampling(max_tokens=1, presence_penalty=2.0, penalty_tokens=looks_back, logit_bias=ahead_by_one)
         assert (tiny.say(prompt, sampling) == [65]) == heard
+
+
+def test_a_draw_leaves_the_logits_as_they_were(tiny: Speaker) -> None:
+    prompt = tiny.prompt("hello")
+    for sampling in (WARM, Sampling(), _with(WARM, top_k=40), _with(WARM, grammar="root ::= [a-z]*")):
+        adjusted = _with(sampling, max_tokens=1, repeat_penalty=1.5, presence_penalty=1.0, logit_bias=((65, 3.0),))
+        tiny.say(prompt, adjusted)
+        assert np.array_equal(tiny.logits[0], tiny.context.logits(1)[0])
+
+
+@pytest.mark.parametrize("repeat", [1.0, 1.3])
+def test_penalties_are_those_of_llama_cpp(tiny: Speaker, repeat: float) -> None:
+    asked = Sampling(repeat_penalty=repeat, frequency_penalty=0.3, presence_penalty=0.2, penalty_tokens=5)
+    said = [1, 2, 2, 65, 66, 65, 67, 3, 65, 65]
+    tiny.say(tiny.prompt("hello"), Sampling(max_tokens=1))
+    ours = tiny.logits[0].copy()
+    adjustment = Adjustment(asked, {})
+    adjustment.heed(said[:4])
+    adjustment.heed(said[4:])
+    adjustment.apply(ours)
+    assert np.array_equal(ours, _penalized_by_llama_cpp(tiny.logits[0], asked, said=said))
+
+
+def _penalized_by_llama_cpp(logits: np.ndarray, asked: Sampling, *, said: list[int]) -> np.ndarray:
+    strength = asked.repeat_penalty, asked.frequency_penalty, asked.presence_penalty
+    sampler = C.llama_sampler_init_penalties(len(logits), asked.penalty_tokens, *strength)
+    for token in said:
+        C.llama_sampler_accept(sampler, token)
+    rows = (C.llama_token_data * len(logits))(*((token, float(logit), 0.0) for token, logit in enumerate(logits)))
+    C.llama_sampler_apply(sampler, ctypes.byref(C.llama_token_data_array(rows, len(logits), -1, False)))
+    C.llama_sampler_free(sampler)
+    return np.array([row.logit for row in rows], np.float32)
+
+
+def test_top_p_alone_draws_the_same_from_the_few_as_from_all(demo: Speaker) -> None:
+    prompt = demo.prompt("What is the capital of France?")
+    nucleus = _with(WARM, max_tokens=60, top_p=0.9, temperature=1.4)
+    for seed in range(4):
+        sampling = _with(nucleus, seed=seed)
+        assert demo.say(prompt, sampling) == demo.say(prompt, _with(sampling, top_k=demo.model.vocabulary))
 
 
 def test_who_ignores_the_end_goes_on_to_the_limit(demo: Speaker) -> None:
