@@ -60,6 +60,7 @@ class LlamaRuntime:
         self._embedder: Embedder | None = None
         self._log: LlamaLog | None = None
         self._voices: dict[JobId, Voice] = {}
+        self._away: list[Sequence] = []
         self._tally = Tally()
         self._store: KvStore | None = None
         self._batch = _empty_batch()
@@ -93,6 +94,7 @@ class LlamaRuntime:
         for voice in self._voices.values():
             voice.close()
         self._voices.clear()
+        self._away.clear()
         self._batch, self._store = _empty_batch(), None
         self._tally = Tally()
         for opened in (self._embedder, self._context, self._model, self._log):
@@ -150,6 +152,8 @@ class LlamaRuntime:
         sequence = self._batch.get(job_id)
         if sequence is None or not self._batch.preempt(sequence):
             return []
+        self._voices[job_id].leave(time.perf_counter())
+        self._away.append(sequence)
         return [Preempted(job_id, _usage(sequence))]
 
     def resume(self, job_id: JobId) -> None:
@@ -197,6 +201,9 @@ class LlamaRuntime:
         followers = self._batch.slots.follow()
         self._batch.tidy()
         self._arrange()
+        for sequence in [s for s in self._away if s.slot >= 0]:
+            self._voices[sequence.job_id].come_back(now)
+            self._away.remove(sequence)
         for sequence in (*newcomers, *followers):
             if sequence.has_begun and self._voices[sequence.job_id].start(now):
                 self._tally.count_prompt(sequence)
@@ -277,6 +284,8 @@ class LlamaRuntime:
     def _drop(self, sequence: Sequence) -> None:
         self._batch.remove(sequence)
         self._voices.pop(sequence.job_id).close()
+        if sequence in self._away:
+            self._away.remove(sequence)
 
     def _loaded(self) -> tuple[LlamaModel, Plan]:
         if self._model is None or self._plan is None:

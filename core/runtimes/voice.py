@@ -35,6 +35,8 @@ class Voice:
         self._started_at = now
         self._has_started = False
         self._first_at: float | None = None
+        self._left_at: float | None = None
+        self._away_s = 0.0
         self._steps = 0
         self._neighbours = 0
 
@@ -54,6 +56,19 @@ class Voice:
             return False
         self._started_at, self._has_started = now, True
         return True
+
+    def leave(self, now: float) -> None:
+        """It has lost its slot."""
+        self._left_at = now
+
+    def come_back(self, now: float) -> None:
+        """It has a slot again; the time between is not counted as work."""
+        away_s = now - (now if self._left_at is None else self._left_at)
+        self._left_at = None
+        if self._first_at is None:
+            self._started_at += away_s
+        else:
+            self._away_s += away_s
 
     def count_step(self, neighbours: int, now: float) -> None:
         """It draws in this step, beside so many."""
@@ -101,7 +116,7 @@ class Voice:
         first_at = self._first_at or now
         return Timing(
             prefill_s=first_at - self._started_at,
-            decode_s=now - first_at,
+            decode_s=now - first_at - self._away_s,
             ttft_s=first_at - self._added_at,
             batch=self._neighbours / max(1, self._steps),
             cached_tokens=sequence.cached,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +165,19 @@ def test_a_preempted_job_frees_its_slot_and_goes_on_as_if_nothing_had_been(runti
     assert heard.texts["a"] == alone
     done = [r.job_id for r in heard.reports if isinstance(r, Completed)]
     assert set(done) == {"a", "late", *(job.job_id for job in others)}
+
+
+def test_the_time_without_a_slot_is_no_work(runtime: LlamaRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    runtime.add(ask("a", SYSTEM, tokens=30))
+    heard = finish(runtime, Heard(), steps=8)
+    runtime.preempt(JobId("a"))
+    for _ in range(100_000):
+        next(clock)
+    runtime.resume(JobId("a"))
+    finish(runtime, heard)
+    assert heard.timings["a"].decode_s < 10_000
 
 
 def test_a_preempted_job_can_be_cancelled_and_its_usage_is_what_it_had(runtime: LlamaRuntime) -> None:
