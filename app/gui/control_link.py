@@ -15,7 +15,7 @@ from PySide6.QtNetwork import QAbstractSocket, QHostAddress, QLocalSocket, QTcpS
 from app import control_protocol as link
 from app.gui.views import Link, LinkPhase
 from app.lockfile import engine_address
-from core.commands import Command, Refused
+from core.commands import AddModel, Command, InstallModel, MeasureMachine, QuantizeModel, Refused, VerifyModels
 from core.framing import FrameDecoder, FramingError, encode_frame
 from core.home import Home
 from core.node_state import NodeState
@@ -26,6 +26,8 @@ LAST_RETRY_MS = 5_000
 TELL_MS = 100
 WELCOME_MS = 5_000
 ANSWER_MS = 60_000
+LONG_ANSWER_MS = 7 * 86_400_000
+LONG_WORK = (AddModel, InstallModel, MeasureMachine, QuantizeModel, VerifyModels)
 MAX_WAITING_COMMANDS = 64
 SILENT = "The engine did not answer in time. Look at its state before you try again."
 LOST = "The link to the engine broke before it answered. Look at the state before you try again."
@@ -82,7 +84,8 @@ class ControlLink(QObject):
         number = self._number
         self._waiting[number] = command
         self._send(link.Execute(number, command))
-        QTimer.singleShot(ANSWER_MS, self, lambda: self._give_up(number))
+        patience_ms = LONG_ANSWER_MS if isinstance(command, LONG_WORK) else ANSWER_MS
+        QTimer.singleShot(patience_ms, self, lambda: self._give_up(number))
 
     def _dial(self) -> None:
         self._hang_up()

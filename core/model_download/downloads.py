@@ -45,7 +45,7 @@ class Downloads:
 
     def unfinished_bytes(self) -> int:
         """What is kept to be gone on with; blocking."""
-        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        return sum(_size(path) for path in self._folder.rglob("*"))
 
     def clean(self, now: float) -> None:
         """Give up what nobody has gone on with for two weeks; blocking."""
@@ -70,6 +70,14 @@ async def _fetch_one(hub: HubLink, listing: Listed, *, file: HubFile, folder: Pa
         raise HubTrouble(f"{name} from {listing.repo} is not what the hub promised, so it was thrown away. Try again.")
     await trio.to_thread.run_sync(incomplete.replace, path)
     return path
+
+
+def _size(path: Path) -> int:
+    """Of a file; one that has just been put in its place is none any more."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def _prepare(folder: Path, files: tuple[HubFile, ...]) -> None:

@@ -121,6 +121,19 @@ async def test_a_killed_program_leaves_a_download_to_go_on_with(tmp_path: Path, 
     assert store.path_of(card.model, "F16").read_bytes() == model
 
 
+async def test_a_new_version_is_never_mixed_with_the_old_one(tmp_path: Path, hub: Hub) -> None:
+    store = store_at(tmp_path, hub)
+    hub.cut_at = 2 << 20
+    with pytest.raises(HubTrouble):
+        await store.install(hub_model(REPO))
+    hub.cut_at = None
+    newer = write_tiny_gguf(tmp_path / "newer.gguf", hidden=512, seed=9).read_bytes()
+    hub.repos[REPO] = {"tiny-F16.gguf": newer}
+    hub.asked.clear()
+    card = await store.install(hub_model(REPO))
+    assert hub.ranges() == [""] and store.path_of(card.model, "F16").read_bytes() == newer
+
+
 async def test_a_hub_without_ranges_is_read_from_the_start(tmp_path: Path, hub: Hub, model: bytes) -> None:
     store = store_at(tmp_path, hub)
     hub.cut_at = 2 << 20
