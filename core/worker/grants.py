@@ -31,7 +31,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/n
 GPU_NODES = "nvidia*"
 PATH_VARIABLES = (
     "LD_LIBRARY_PATH", "LLAMA_CPP_LIB_PATH", "CUDA_PATH", "CUDA_HOME", "ROCM_PATH", "VK_ICD_FILENAMES",
-    "VK_DRIVER_FILES",
+    "VK_DRIVER_FILES", "STARLING_WORKER_READ",
 )  # fmt: skip
 SCRATCH_VARIABLE = "STARLING_WORKER_SCRATCH"
 READ_FIELDS = ("path", "source")

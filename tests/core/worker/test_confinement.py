@@ -318,6 +318,34 @@ print(confine(Grants(), memory_bytes=None).sentence)
     assert "Not confined: files: this kernel has no Landlock, or it is switched off" in said
 
 
+@pytest.mark.skipif(not IS_LINUX, reason="there is a sandbox on Linux only")
+def test_an_owner_can_switch_the_sandbox_off_and_reads_so() -> None:
+    script = """
+import os
+from core.worker.confinement import SANDBOX_VARIABLE, confine
+from core.worker.grants import Grants
+os.environ[SANDBOX_VARIABLE] = "off"
+print(confine(Grants(), memory_bytes=None).sentence, open("/etc/passwd").read(1) != "")
+"""
+    said = said_by(script)
+    assert "system calls: STARLING_WORKER_SANDBOX is off." in said and said.endswith("True")
+
+
+@pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock")
+def test_an_owner_can_grant_more_to_read(tmp_path: Path) -> None:
+    (tmp_path / "driver").write_text("x")
+    script = f"""
+import os
+from pathlib import Path
+from core.worker.confinement import confine
+from core.worker.grants import Grants
+os.environ["STARLING_WORKER_READ"] = "/missing:{tmp_path}"
+confine(Grants(), memory_bytes=None)
+print(Path("{tmp_path}/driver").read_text())
+"""
+    assert said_by(script) == "x"
+
+
 def test_a_system_without_a_sandbox_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert confine(Grants(), memory_bytes=1).sentence.endswith("there is no sandbox for darwin yet.")
