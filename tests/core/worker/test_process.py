@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -202,6 +203,18 @@ async def test_what_holds_of_the_sandbox_is_told_first() -> None:
             assert isinstance(await worker.next_report(), w.Devices)
             assert worker.confined.holds or worker.confined.lacks
             assert worker.confined.sentence.startswith("Confined: ")
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is an extra")
+async def test_a_torch_child_serves_from_inside_its_sandbox(model: Path, tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(PLAN, runtime="torch")
+    with trio.fail_after(180):
+        async with open_worker(log=tmp_path / "worker.log", limits=Limits(memory_bytes=8 << 30)) as worker:
+            await worker.send(w.Load(plan, str(model)))
+            loaded = await _next(worker, w.Loaded, w.Fault)
+            assert isinstance(loaded, w.Loaded), (loaded, (tmp_path / "worker.log").read_text()[-2_000:])
+            await worker.send(_job("a", sampling=Sampling(max_tokens=4)))
+            assert isinstance(await _next(worker, w.Completed, w.JobFault), w.Completed)
 
 
 async def test_a_missed_deadline_is_a_fault(model: Path) -> None:
