@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import engine, jobs, start, throughput
+from tests.bench import engine, jobs, start, switches, throughput
 from tests.bench.report import Report
 
 BENCHES: dict[str, Callable[..., Report]] = {
     "engine": engine.run,
     "jobs": jobs.run,
     "start": start.run,
+    "switches": switches.run,
     "throughput": throughput.run,
 }
 
