@@ -59,16 +59,18 @@ def joint_sha256(hashes: Sequence[str]) -> str:
     return hashlib.sha256(b"".join(bytes.fromhex(one) for one in hashes)).hexdigest()
 
 
-def copy_or_link(source: Path, target: Path, *, tell: Tell) -> None:
+def copy_or_link(source: Path, target: Path, *, sha256: str, tell: Tell) -> None:
     """Have a file's content under another name: a large one is linked where that works, which saves its time and space;
     a small one is copied, so that nobody's later edit reaches ours. Raises ModelStoreError or NoSpace."""
     try:
         if source.stat().st_size >= LINK_FROM_BYTES and _link(source, target):
             return
         require_space(target.parent, source.stat().st_size)
-        _copy(source, target, tell=tell)
+        copied = _copy(source, target, tell=tell)
     except OSError as error:
         raise ModelStoreError(f"{source.name} cannot be copied into the store: {error.strerror}.") from error
+    if copied != sha256:
+        raise ModelStoreError(f"{source.name} changed while it was being copied. Try again when nothing writes to it.")
 
 
 def sync(path: Path) -> None:
@@ -121,12 +123,16 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path, *, tell: Tell) -> None:
+def _copy(source: Path, target: Path, *, tell: Tell) -> str:
+    """The sha256 of what was copied."""
+    digest = hashlib.sha256()
     total = max(1, source.stat().st_size)
     done = 0
     with source.open("rb") as reader, target.open("wb") as writer:
         while piece := reader.read(PIECE_BYTES):
             trio.from_thread.check_cancelled()
             writer.write(piece)
+            digest.update(piece)
             done += len(piece)
             trio.from_thread.run_sync(tell, done / total, f"Copying {source.name}")
+    return digest.hexdigest()

@@ -210,7 +210,12 @@ class ModelStore:
             for index, (path, file) in enumerate(zip(incoming.paths, card.source.files, strict=True)):
                 target = staged / Path(file.path).name
                 told = share(tell, index, count=len(incoming.paths))
-                await trio.to_thread.run_sync(partial(_bring, path, target, is_ours=incoming.is_ours, tell=told))
+                if incoming.is_ours:
+                    await trio.to_thread.run_sync(path.replace, target)
+                else:
+                    copy = partial(copy_or_link, path, target, sha256=file.sha256, tell=told)
+                    await trio.to_thread.run_sync(copy)
+                await trio.to_thread.run_sync(sync, target)
             await trio.to_thread.run_sync(self._folder.settle, card, staged)
         finally:
             with trio.CancelScope(shield=True):
@@ -287,14 +292,6 @@ def _variant(paths: tuple[Path, ...], hashes: tuple[str, ...], *, folder: str, q
     shards = files if len(files) > 1 else ()
     size = sum(file.file_bytes for file in files)
     return ModelVariant(quantization, size, joint_sha256(hashes), files[0].path, shards, used_at=time.time())
-
-
-def _bring(source: Path, target: Path, *, is_ours: bool, tell: Tell) -> None:
-    if is_ours:
-        source.replace(target)
-    else:
-        copy_or_link(source, target, tell=tell)
-    sync(target)
 
 
 def _silent(_fraction: float, _text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.hub import open_hub_server
 from tests.models import write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +114,21 @@ def test_verify_names_the_file_that_is_damaged_and_ends_with_one(tmp_path: Path,
 def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
     done = models(tmp_path, *words)
     assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_install_through_the_command_line(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with open_hub_server() as hub:
+        hub.repos["a/b"] = {"b-F16.gguf": model.read_bytes(), "b-Q8_0.gguf": b"GGUF"}
+        (tmp_path / "settings.toml").write_text(f'hub_endpoint = "{hub.endpoint}"\n')
+        which = models(tmp_path, "install", "a/b")
+        done = models(tmp_path, "install", "a/b:F16", "--name", "mine", "--json")
+    assert which.returncode == 1 and "several models: F16, Q8_0. Say which, as a/b:F16" in which.stderr
+    assert done.returncode == 0 and "Fetching b-F16.gguf" in done.stderr
+    assert [card["origin"] for card in json.loads(done.stdout)["models"]] == ["a/b:b-F16.gguf"]
+    gone = models(tmp_path, "install", "a/c")
+    assert gone.returncode == 1 and "cannot be reached" in gone.stderr and "Traceback" not in gone.stderr
 
 
 def test_the_settings_cap_the_store(tmp_path: Path, model: Path) -> None:

@@ -169,6 +169,19 @@ async def test_a_cancelled_addition_leaves_nothing(tmp_path: Path, model: Path) 
     assert (await store.add(model)).model == "tiny-random"
 
 
+async def test_a_file_that_changes_while_it_is_copied_is_not_taken(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "moving.gguf", seed=3)
+    store = ModelStore(tmp_path / "store")
+
+    def change(_fraction: float, text: str) -> None:
+        if text.startswith("Checking"):
+            _damage(path)
+
+    with pytest.raises(ModelStoreError, match="changed while it was being copied"):
+        await store.add(path, on_progress=change)
+    assert store.cards() == () and _files(tmp_path / "store") == set()
+
+
 async def test_what_a_killed_run_left_is_cleaned_before_the_next_change(tmp_path: Path, model: Path) -> None:
     store = ModelStore(tmp_path)
     await store.add(model)
