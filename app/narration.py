@@ -11,6 +11,7 @@ import trio
 
 from core import events as e
 from core.journal import Journal
+from core.worker.messages import NOT_CONFINED
 
 PROGRESS_EVERY_S = 1.0
 
@@ -49,6 +50,8 @@ def line_of(event: e.Event) -> str:
             return f"Taking no new jobs. {event.reason}"
         case e.WorkResumed():
             return "Taking jobs again."
+        case e.WorkerStarted(sandbox=sandbox) if NOT_CONFINED in sandbox:
+            return f"The worker runs strangers' models. {sandbox}"
         case e.WorkerDied():
             return f"The worker stopped: {event.reason} It starts again in {event.retry_s:.0f} s."
         case e.TroubleFound():

@@ -16,6 +16,7 @@ from core.plan import Plan
 from core.synthetic import SyntheticShape
 
 MAX_FRAME_BYTES = 8 << 20
+NOT_CONFINED = "Not confined"
 
 
 class FaultKind(StrEnum):
@@ -162,7 +163,7 @@ class Confined(msgspec.Struct, frozen=True, tag="confined"):
     def sentence(self) -> str:
         """For the owner."""
         confined = f"Confined: {', '.join(self.holds) or 'nothing'}."
-        return f"{confined} Not confined: {'; '.join(self.lacks)}." if self.lacks else confined
+        return f"{confined} {NOT_CONFINED}: {'; '.join(self.lacks)}." if self.lacks else confined
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):

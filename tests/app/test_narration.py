@@ -33,3 +33,9 @@ def test_work_that_ended_and_trouble_that_is_over_have_no_line() -> None:
     assert line_of(progressed(1.0, "", fraction=1.0)) == ""
     assert line_of(e.TroubleFound(1.0, "chain", "")) == ""
     assert line_of(e.TroubleFound(1.0, "chain", "The chain does not answer.")) == "The chain does not answer."
+
+
+def test_a_worker_that_is_not_confined_in_all_is_told_with_the_reason() -> None:
+    started = e.WorkerStarted(1.0, "m", "Q4_K_M", 0.1, 1, sandbox="Confined: memory. Not confined: files: no Landlock.")
+    assert line_of(started).endswith("Not confined: files: no Landlock.")
+    assert line_of(e.WorkerStarted(1.0, "m", "Q4_K_M", 0.1, 1, sandbox="Confined: memory, files.")) == ""
