@@ -14,7 +14,7 @@ from core.job import ChatMessage
 from core.runtimes.template_sandbox import TemplateSandbox, TooMuch, bounded
 
 MAX_PROMPT_CHARACTERS = 4 << 20
-MAX_TEMPLATE_CHARACTERS = 256 << 10
+MAX_TEMPLATE_CHARACTERS = 128 << 10
 MAX_REASON_CHARACTERS = 200
 MAX_DATE_CHARACTERS = 64
 
@@ -38,9 +38,8 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _now
         self._tokens = {"bos_token": bos, "eos_token": eos}
         try:
-            with bounded():
-                self._template = environment.from_string(source)
-        except (TemplateError, TooMuch, RecursionError, MemoryError, SyntaxError) as error:
+            self._template = environment.from_string(source)
+        except (TemplateError, TooMuch, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             raise TemplateBroken(_reason(error)) from error
 
     def render(self, messages: Sequence[ChatMessage]) -> str:

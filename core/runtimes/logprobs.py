@@ -26,7 +26,7 @@ def token_logprob(logits: Logits, token: int, *, top: int, piece: Callable[[int]
 
 
 def _most_likely(logits: Logits, top: int) -> list[int]:
-    """Few are found fastest one by one: numpy finds one largest in microseconds, and parts a whole vocabulary in 200."""
+    """Few are found fastest one by one: numpy finds one in microseconds, and parts a whole vocabulary in hundreds."""
     if top > FEW:
         sorted_all: list[int] = np.argsort(-logits, kind="stable")[:top].tolist()
         return sorted_all

@@ -18,7 +18,8 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
@@ -31,12 +32,13 @@ MAX_INDENT = 16
 MAX_DIGITS = 15
 MAX_DEPTH = 24
 _PLAIN_FORMAT = re.compile(r"(?:[^%]|%[sdi%])*", re.S)
+_PLAIN_FIELDS = re.compile(r"(?:[^{}]|\{\w*\}|\{\{|\}\})*", re.S)
 TEXT_METHODS = frozenset(
     {
         "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "partition", "rpartition", "removeprefix",
         "removesuffix", "startswith", "endswith", "upper", "lower", "title", "capitalize", "swapcase", "casefold",
         "find", "rfind", "index", "rindex", "count", "isdigit", "isdecimal", "isnumeric", "isalpha", "isalnum",
-        "isspace", "isupper", "islower", "istitle", "isascii", "isidentifier", "replace", "join"
+        "isspace", "isupper", "islower", "istitle", "isascii", "isidentifier", "replace", "join", "format"
     }
 )
 FILTERS = frozenset(
@@ -59,7 +61,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%", "//", "/", "-"})
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_weighed)
+        known = [loopcontrols, _GenerationMark]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=known, finalize=_weighed)
         self.filters = {name: made for name, made in self.filters.items() if name in FILTERS}
         self.filters |= {"tojson": to_json, "join": _join, "replace": _replace, "indent": _indent, "string": _text}
         self.filters |= {"round": _round, "weighed": _weighed}
@@ -87,10 +90,12 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             return _join(args[0], owner)
         if name == "replace":
             return _replace(owner, *args)
+        if name == "format":
+            return _format(owner, *args, **kwargs)
         return super().call(context, called, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No str.format at all: it is a language of its own, with widths. call refuses the method."""
+        """str.format is a language of its own, with widths and attributes: call lets through what has neither."""
 
 
 @contextmanager
@@ -117,6 +122,16 @@ def to_json(value: Any, indent: int | None = None, **_options: object) -> str:
     """As transformers' templates expect it: plain JSON, not Jinja's own escaped for HTML."""
     _weigh(value)
     return json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(int(indent), MAX_INDENT))
+
+
+class _GenerationMark(Extension):
+    """transformers' mark around what a model says, for training: its inside alone counts here."""
+
+    tags = {"generation"}  # noqa: RUF012  Jinja's own way
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class _Checked(NodeTransformer):
@@ -226,6 +241,16 @@ def _replace(text: str, *change: Any, count: int = -1) -> str:
     if len(text) + times * max(0, len(new) - len(old)) > MAX_VALUE_CHARACTERS:
         raise TooMuch("A text of the template is too long.")
     return text.replace(old, new, count)
+
+
+def _format(text: str, *values: Any, **named: Any) -> str:
+    if not _PLAIN_FIELDS.fullmatch(text):
+        raise SecurityError("A template may format with plain {} alone.")
+    texts, names = [_text(value) for value in values], {name: _text(value) for name, value in named.items()}
+    longest = max(map(len, [*texts, *names.values()]), default=0)
+    if len(text) + text.count("{") * longest > MAX_VALUE_CHARACTERS:
+        raise TooMuch("A text of the template is too long.")
+    return text.format(*texts, **names)
 
 
 def _round(value: float, precision: int = 0, *methods: Any, method: Any = "common") -> float:

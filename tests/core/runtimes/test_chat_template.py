@@ -108,6 +108,12 @@ def test_what_honest_templates_do_is_allowed() -> None:
     assert ChatTemplate(source, bos="", eos="").render(TURNS) == '0:USER ho (Be brief.)a, Be brief.{"n": 1}4'
 
 
+def test_what_transformers_adds_to_jinja_is_understood() -> None:
+    inside = "{% generation %}{{ '{}: {}'.format(m.role, m.content) }} {% endgeneration %}"
+    source = "{% for m in messages %}" + inside + "{% endfor %}"
+    assert ChatTemplate(source, bos="", eos="").render(TURNS) == 'system: Be brief. user: Say "hi". '
+
+
 def test_a_template_that_is_no_jinja_is_broken() -> None:
     with pytest.raises(TemplateBroken):
         ChatTemplate("{% for %}", bos="", eos="")
