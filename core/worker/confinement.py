@@ -22,8 +22,6 @@ from core.worker.messages import Confined
 # "off": for a driver that cannot work inside; then only limits and privileges hold, and that is told like all else.
 SANDBOX_VARIABLE = "STARLING_WORKER_SANDBOX"
 MEMORY_LIMIT_VARIABLE = "STARLING_WORKER_MEMORY_BYTES"
-# Of one temporary file, and of the log; a child that was asked to write a model is not bounded.
-FILE_BYTES = 64 << 20
 _PR_SET_NO_NEW_PRIVS = 38
 _MODPROBE = ("nvidia-modprobe", "-c", "0", "-u")
 _MODPROBE_S = 10.0
@@ -57,8 +55,6 @@ def confine(grants: Grants, *, memory_bytes: int | None) -> Confined:
     tally = _Tally()
     _make_gpu_nodes()
     tally.enter("core dumps", lambda: _limit("RLIMIT_CORE", 1))  # 1: a pipe to a crash reporter gets none either
-    if not grants.write:
-        tally.enter("file size", lambda: _limit("RLIMIT_FSIZE", FILE_BYTES))
     if memory_bytes is not None:
         tally.enter("memory", lambda: _limit("RLIMIT_DATA", memory_bytes))
     tally.enter("privileges", _give_up_privileges)
