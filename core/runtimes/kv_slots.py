@@ -246,7 +246,7 @@ class KvSlots:
         if not source.is_used_up:
             self.cache.use(kept)
             return
-        self.cache.drop(kept)
+        self.cache.use_up(kept)
         if source.slot is None:
             self._orders.append(Discard(kept.key))
         elif source.slot != target:
@@ -262,7 +262,7 @@ class KvSlots:
             Discard(here.key),
         ]
         here.slot = source.slot
-        self.cache.drop(source.kept)
+        self.cache.use_up(source.kept)
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         """Who is about to read what this one begins with, and how much of it."""
@@ -307,7 +307,8 @@ class KvSlots:
 
     def _evict(self, kept: Kept, *, spared: Kept | None = None) -> None:
         slot = kept.slot
-        if slot is not None and self.cache.evict(kept):
+        neighbours = [s.tokens for s in self.live if s is not None and s.scope == kept.scope]
+        if slot is not None and self.cache.evict(kept, neighbours=neighbours):
             self._orders.append(Save(slot, kept.key))
             self._orders += [Discard(lost.key) for lost in self.cache.overflow(spared)]
 

@@ -13,8 +13,9 @@ from core.job import JobId
 
 # Fewer tokens are read again sooner than they are found and copied.
 MIN_SHARED = 16
-# How often a prompt that was read once is asked for again, while nothing is known of it.
-REUSE_ODDS = 0.25
+# Of so many entries one is gone on from, until more is known; and how many are remembered to know it.
+FIRST_ODDS = 4
+REMEMBERED = 256
 # Each is compared with every new prompt.
 MAX_SAVED = 256
 
@@ -57,6 +58,7 @@ class PrefixCache:
         self._entries: dict[int, Kept] = {}
         self._floor = 0.0
         self._next_key = 0
+        self._kept, self._gone_on = float(FIRST_ODDS), 1.0
 
     def __iter__(self) -> Iterator[Kept]:
         return iter(self._entries.values())
@@ -72,6 +74,8 @@ class PrefixCache:
         """Remember a slot that its job has left; the entries that it makes superfluous, which are forgotten."""
         kept = Kept(self._next_key, scope, tokens, slot, owner)
         self._next_key += 1
+        if owner is None:
+            self._kept += 1
         covered = [old for old in self if self._is_covered(old, kept)]
         for old in covered:
             kept.uses = max(kept.uses, old.uses)
@@ -102,6 +106,14 @@ class PrefixCache:
         kept.uses += 1
         self._rank(kept)
 
+    def use_up(self, kept: Kept) -> None:
+        """Forget an entry because its job, or another that says all that it says, goes on from it."""
+        if kept.owner is None:
+            self._gone_on += 1
+        self.drop(kept)
+        if self._kept > REMEMBERED:
+            self._kept, self._gone_on = self._kept / 2, self._gone_on / 2
+
     def drop(self, kept: Kept) -> None:
         """Forget an entry."""
         self._entries.pop(kept.key, None)
@@ -110,10 +122,11 @@ class PrefixCache:
         """The one to lose first: of those that nobody waits for, the lowest rank."""
         return min(among, key=lambda kept: (kept.owner is not None, kept.rank), default=None)
 
-    def evict(self, kept: Kept) -> bool:
-        """Take an entry out of its slot: True when it is worth saving to host memory first, else it is forgotten."""
+    def evict(self, kept: Kept, *, neighbours: Iterable[list[int]] = ()) -> bool:
+        """Take an entry out of its slot: True when it is worth saving to host memory first, else it is forgotten.
+        neighbours: the tokens of jobs in its scope, which hold some of it too."""
         self._floor = max(self._floor, kept.rank)
-        if self._is_worth_saving(kept):
+        if self._is_worth_saving(kept, neighbours):
             kept.slot = None
             return True
         self.drop(kept)
@@ -152,14 +165,14 @@ class PrefixCache:
         is_same = old.scope == new.scope and old.owner is None and self.can_trim
         return is_same and common_prefix(old.tokens, new.tokens) == len(old.tokens)
 
-    def _is_worth_saving(self, kept: Kept) -> bool:
+    def _is_worth_saving(self, kept: Kept, neighbours: Iterable[list[int]]) -> bool:
         """Whether reading it again would cost more, by what is known, than saving and loading it."""
         size = self._bytes(kept)
         if not 0 < size <= self._room_bytes:
             return False
-        others = (common_prefix(kept.tokens, o.tokens) for o in self if o is not kept and o.scope == kept.scope)
-        unique = len(kept.tokens) - max(others, default=0)
-        odds = 1.0 if kept.owner is not None else 1 - (1 - REUSE_ODDS) ** kept.uses
+        others = [*neighbours, *(o.tokens for o in self if o is not kept and o.scope == kept.scope)]
+        unique = len(kept.tokens) - max((common_prefix(kept.tokens, other) for other in others), default=0)
+        odds = 1.0 if kept.owner is not None else self._gone_on / self._kept
         return odds * unique * self.costs.read_s_per_token > 2 * size * self.costs.copy_s_per_byte
 
 

@@ -121,6 +121,27 @@ def test_what_others_hold_too_is_not_worth_saving() -> None:
     assert kept is not None and not cache.evict(kept)
 
 
+def test_what_a_running_job_holds_too_is_not_worth_saving() -> None:
+    cache = _cache()
+    cache.costs.read_s_per_token, cache.costs.copy_s_per_byte = 1e-3, 1e-7
+    for neighbours, is_saved in (([], True), ([[*LONG, 5]], False)):
+        cache.keep(0, LONG, scope="a")
+        kept = cache.at(0)
+        assert kept is not None and cache.evict(kept, neighbours=neighbours) == is_saved
+
+
+def test_where_nobody_goes_on_from_what_is_kept_nothing_is_saved_any_more() -> None:
+    cache = _cache()
+    cache.costs.read_s_per_token, cache.costs.copy_s_per_byte = 1e-3, 1e-7
+    saved = []
+    for number in range(100):
+        cache.keep(0, [number] * 100, scope="a")
+        kept = cache.at(0)
+        assert kept is not None
+        saved.append(cache.evict(kept))
+    assert saved[0] and not saved[-1]
+
+
 def test_saved_entries_stay_within_their_room() -> None:
     cache = _cache(room_bytes=25_000)
     cache.costs.read_s_per_token = 1.0
