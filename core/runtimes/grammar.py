@@ -30,8 +30,9 @@ GBNF_ROW_ITEMS = 500
 LEXER_STATES = 50_000
 GRAMMAR_SYMBOLS = 100_000
 MAX_GRAMMAR_BYTES = 64 << 10
-# Neighbours in the batch wait meanwhile: an answer that needs this once is given up.
+# Neighbours in the batch wait meanwhile: an answer is given up whose grammar takes this longer than it may a token.
 MOST_SECONDS = 1.0
+SECONDS_A_TOKEN = 0.02
 SPECIAL_MARK = b"\xff"
 TOO_MUCH = "The grammar leads to more possibilities than this worker follows; ask for a simpler one."
 # As llama.cpp writes JSON: a small model left free fills its answer with blanks.
@@ -68,6 +69,7 @@ class Grammar:
 
     def __init__(self, grammar: str, words: GrammarWords, *, row_items: int) -> None:
         self._words = words
+        self._left_s = MOST_SECONDS
         self._matcher = LLMatcher(words.tokenizer, grammar, log_level=0, limits=_limits(row_items))
         if self._matcher.is_error():
             raise RuntimeFault(FaultKind.BAD_REQUEST, _reason(self._matcher.get_error()))
@@ -92,12 +94,15 @@ class Grammar:
     def accept(self, token: int) -> None:
         """Go on behind a token that allows or mask let through."""
         began = time.perf_counter()
-        if not self._matcher.is_stopped() and not self._matcher.consume_token(token):
-            self._check(began)
+        self._left_s = min(MOST_SECONDS, self._left_s + SECONDS_A_TOKEN)
+        is_on = self._matcher.is_stopped() or self._matcher.consume_token(token)
+        self._check(began)
+        if not is_on:
             raise RuntimeFault(FaultKind.INTERNAL, "The grammar refused its own token.")
 
     def _check(self, began: float) -> None:
-        if self._matcher.is_error() or time.perf_counter() - began > MOST_SECONDS:
+        self._left_s -= time.perf_counter() - began
+        if self._matcher.is_error() or self._left_s < 0:
             raise RuntimeFault(FaultKind.BAD_REQUEST, TOO_MUCH)
 
 
@@ -144,9 +149,9 @@ def _limits(row_items: int) -> LLParserLimits:
 def _schema_grammar(schema: str) -> str:
     if refusal := schema_refusal(schema):
         raise RuntimeFault(FaultKind.BAD_REQUEST, refusal)
-    spaced = {"whitespace_pattern": JSON_SPACE}
+    closed = closed_schema(schema)
     try:
-        made: str = LLMatcher.grammar_from_json_schema(closed_schema(schema), overrides=spaced)
+        made: str = LLMatcher.grammar_from_json_schema(closed, overrides={"whitespace_pattern": JSON_SPACE})
     except ValueError as error:
         raise RuntimeFault(FaultKind.BAD_REQUEST, "The JSON schema cannot be read.") from error
     return made

@@ -12,6 +12,7 @@ import llama_cpp.llama_cpp as c
 import pytest
 
 from core.runtimes.llama_devices import Caps, Props
+from core.runtimes.llama_sampler import CANDIDATE
 
 HEADERS = Path(llama_cpp.__file__).parents[1] / "include"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
@@ -21,6 +22,8 @@ STRUCTURES = {
     "llama_model_quantize_params": c.llama_model_quantize_params,
     "llama_batch": c.llama_batch,
     "llama_sampler_chain_params": c.llama_sampler_chain_params,
+    "llama_token_data": c.llama_token_data,
+    "llama_token_data_array": c.llama_token_data_array,
     "llama_chat_message": c.llama_chat_message,
     "ggml_backend_dev_caps": Caps,
 }
@@ -34,6 +37,12 @@ printf("props %%zu\\n", sizeof(struct ggml_backend_dev_props));
 printf("device_id %%zu\\n", offsetof(struct ggml_backend_dev_props, device_id));
 return 0; }
 """
+
+
+def test_candidates_are_laid_out_as_the_binding_says() -> None:
+    offsets = {name: CANDIDATE.fields[name][1] for name in CANDIDATE.names} if CANDIDATE.fields else {}
+    assert offsets == {name: getattr(c.llama_token_data, name).offset for name in ("id", "logit", "p")}
+    assert CANDIDATE.itemsize == ctypes.sizeof(c.llama_token_data)
 
 
 @pytest.mark.skipif(COMPILER is None or not (HEADERS / "llama.h").is_file(), reason="needs a C compiler and headers")
