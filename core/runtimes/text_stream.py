@@ -13,6 +13,7 @@ class TextStream:
 
     def __init__(self, stop: tuple[str, ...] = ()) -> None:
         self._stop = tuple(s for s in stop if s)
+        self._firsts = frozenset(s[0] for s in self._stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.is_stopped = False
@@ -22,7 +23,7 @@ class TextStream:
         if self.is_stopped:
             return ""
         text = self._held + self._decoder.decode(piece)
-        if not self._stop:
+        if self._firsts.isdisjoint(text):
             return text
         at = _first_stop(text, self._stop)
         if at is not None:
