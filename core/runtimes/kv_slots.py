@@ -97,13 +97,13 @@ class KvSlots:
         self.live[slot] = sequence
         sequence.slot = slot
         sequence.is_preempted = False
-        sequence.leader, sequence.shared = self._leader(sequence)
-        if sequence.leader is None:
-            self.fill(sequence)
+        self.fill(sequence)
 
     def fill(self, sequence: Sequence) -> None:
-        """Put the longest known beginning of its tokens into its slot."""
-        sequence.leader = None
+        """Put the longest known beginning of its tokens into its slot, or let it wait for one who reads a longer."""
+        sequence.leader, sequence.shared = self._leader(sequence)
+        if sequence.leader is not None:
+            return
         source = self._source(sequence)
         here = self.cache.at(sequence.slot)
         if here is None or (here is source.kept and source.is_used_up):
@@ -127,11 +127,11 @@ class KvSlots:
             sequence.lose_kv()
 
     def follow(self) -> list[Sequence]:
-        """Fill those whose leader has read far enough, or has left; who they are."""
+        """Fill those whose leader has read far enough, or has left; who has begun so."""
         ready = [s for s in self.live if s is not None and is_led_no_more(s)]
         for sequence in ready:
             self.fill(sequence)
-        return ready
+        return [sequence for sequence in ready if sequence.leader is None]
 
     def leave(self, sequence: Sequence, *, comes_back: bool = False) -> None:
         """Free a sequence's slot; what it holds is kept for itself, if it comes back, and for others."""
@@ -265,12 +265,15 @@ class KvSlots:
         self.cache.use_up(source.kept)
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
-        """Who is about to read what this one begins with, and how much of it."""
+        """Who is about to read what this one begins with, and how much of it; never one who waits himself: two who
+        wait for each other would wait for ever."""
         if not (self.cache.shares and self.cache.can_trim):
             return None, 0
         leader, most = None, self._source(sequence).tokens + MIN_AWAITED - 1
         for other in self.live:
-            if other is None or other is sequence or not other.is_reading or other.scope != sequence.scope:
+            if other is None or other is sequence or other.leader is not None or other.scope != sequence.scope:
+                continue
+            if not other.is_reading:
                 continue
             shared = min(common_prefix(other.tokens, sequence.tokens), len(other.tokens) - 1, len(sequence.tokens) - 1)
             if shared > most:
@@ -318,6 +321,6 @@ class KvSlots:
 
 
 def is_led_no_more(sequence: Sequence) -> bool:
-    """Whether a sequence waits for a leader that has read far enough, or has lost its slot."""
+    """Whether a sequence waits for a leader that has read far enough, or has lost its slot or waits himself."""
     leader = sequence.leader
-    return leader is not None and (leader.slot < 0 or (leader.leader is None and leader.fed >= sequence.shared))
+    return leader is not None and (leader.slot < 0 or leader.leader is not None or leader.fed >= sequence.shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.job import JobId
@@ -100,6 +100,7 @@ def batches(draw: st.DrawFn) -> tuple[Batch, ListKv]:
     return batch, ListKv(count, can_trim=cache.can_trim)
 
 
+@settings(max_examples=400, deadline=None)
 @given(ops=OPS, made=batches())
 def test_every_slot_holds_what_its_sequence_believes_and_every_kept_prefix_is_there(
     ops: list[tuple[str, int, int]], made: tuple[Batch, ListKv]
@@ -192,3 +193,22 @@ def test_in_a_split_kv_jobs_sit_side_by_side_even_when_their_prefix_lies_elsewhe
     slots.seat(second)
     assert (first.slot, second.slot) == (0, 1)
     assert slots.take_orders() == [Forget(0), Copy(4, 1, len(SYSTEM) + 1), Forget(4)]
+
+
+def test_two_who_could_wait_for_each_other_do_not() -> None:
+    cache = PrefixCache(shares=True, can_trim=True, room_bytes=0)
+    batch = Batch(KvSlots(3, cache, is_split=True), Pace(chunk=16))
+    kv = ListKv(3, can_trim=True)
+    asked = zip("abc", (0, 40, 40), strict=True)
+    first, second, third = (Sequence(JobId(name), prompt(0, length), limit=2) for name, length in asked)
+    for sequence in (first, second, third):
+        batch.add(sequence)
+    step(batch, kv)
+    assert second.leader is third.leader is first
+    batch.preempt(second)
+    batch.preempt(first)
+    batch.resume(second)
+    batch.resume(first)
+    for _ in range(60):
+        step(batch, kv)
+    assert len(batch) == 0
