@@ -57,8 +57,10 @@ def shape_of(plan: Plan) -> str:
     """Everything of a plan that decides how much memory it takes; plans of one model with one shape take the same."""
     layers = f"{plan.gpu_layers}" if not plan.more_devices else f"{plan.gpu_layers}/{plan.layer_split}"
     context = f"{plan.slots}x{plan.slot_context_tokens}"
-    switches = f"{'f' if plan.flash_attention else ''}{'u' if plan.unified_kv else ''}"
-    return f"{plan.quantization} {plan.kv_type} {context} +{plan.prefill_chunk} {layers} {switches}".strip()
+    named = {"f": plan.flash_attention, "u": plan.unified_kv, "s": plan.steady}
+    switches = "".join(letter for letter, is_on in named.items() if is_on)
+    rows = f"+{plan.prefill_chunk}+{plan.draft_tokens}"
+    return f"{plan.quantization} {plan.kv_type} {context} {rows} {layers} {switches}".strip()
 
 
 def _cell(load: MeasuredLoad) -> tuple[str, str, str]:

@@ -28,7 +28,7 @@ from core.plan import Choice, Plan
 from core.probe import find_machine
 from core.settings import Settings
 from core.work_progress import progress_of
-from core.worker.messages import MeasurePlan, PlanMeasured
+from core.worker.messages import Fault, FaultKind, MeasurePlan, PlanMeasured
 from core.worker.process import run_once
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ GPU_TROUBLE = "gpu"
 MEASURING = "Measuring this computer"
 MAX_RECONSIDERATIONS = 3
 PLAINLY_SMALL = 2
+UNLOADABLE = (FaultKind.OUT_OF_MEMORY, FaultKind.INTERNAL)
 
 
 class CannotServe(Exception):
@@ -146,6 +147,9 @@ class Preparation:
         report = await run_once(MeasurePlan(plan, str(prepared.path)), deadline_s=COUNT_S)
         if isinstance(report, PlanMeasured):
             await self._keep_load(prepared, report.device_bytes)
+        elif plan.gpu_layers and isinstance(report, Fault) and report.kind in UNLOADABLE:
+            # llama.cpp aborts where one buffer is larger than the driver allows: the load would end alike
+            await self.forget(prepared, free_bytes=0)
         fit = self._fit()
         return all(fit.fits(fit.needed_bytes(plan, card, device=device), device) for device in devices)
 
