@@ -59,6 +59,7 @@ OPS = st.lists(
 PLANS = st.builds(
     lambda **switches: msgspec.structs.replace(PLAN, **switches),
     prefill_chunk=st.sampled_from((0, 1, 7, 24, 90)),
+    slots=st.sampled_from((1, 2, 3)),
     unified_kv=st.booleans(),
     prefix_cache=st.booleans(),
     draft_tokens=st.sampled_from((0, 3)),
