@@ -111,10 +111,7 @@ class LlamaModel:
             return self.words.tokenize(asked.text)
         messages, cut = self._turn_marks().cut(asked.messages)
         text = self._render(messages)
-        if cut is None:
-            return self.words.tokenize(text)
-        first, *others = text.split(cut)
-        return self.words.tokenize(first) + [t for part in others for t in self.words.tokenize(part, is_start=False)]
+        return self.words.tokenize(text) if cut is None else self.words.tokenize_cut(text, cut)
 
     def _turn_marks(self) -> TurnMarks:
         """Control tokens, and those of the added ones that the template itself writes: the others are words."""

@@ -87,6 +87,17 @@ class LlamaVocabulary:
             raise RuntimeFault(FaultKind.BAD_REQUEST, "The prompt cannot be read by this model's tokenizer.")
         return list(tokens[:count])
 
+    def tokenize_cut(self, text: str, cut: str) -> list[int]:
+        """A rendered prompt as if the letter cut were not in it, yet with no control token across a cut.
+
+        A sentence-piece tokenizer puts a space before every text that it is given, so there the letter is read with
+        the rest and its tokens dropped; no piece holds it beside another. Raises RuntimeFault (BAD_REQUEST)."""
+        if C.llama_vocab_type(self._vocab) != C.LLAMA_VOCAB_TYPE_SPM:
+            first, *others = text.split(cut)
+            return self.tokenize(first) + [t for part in others for t in self.tokenize(part, is_start=False)]
+        dropped = [t for t in self.tokenize(cut, is_start=False) if self.piece(t) != b" "]
+        return _without(self.tokenize(text), dropped)
+
     def _attributes(self, token: int) -> int:
         return int(C.llama_vocab_get_attr(self._vocab, token))
 
@@ -98,3 +109,12 @@ class LlamaVocabulary:
     def _to_piece(self, token: int, *, is_special: bool) -> bytes:
         length = C.llama_token_to_piece(self._vocab, token, self._buffer, MAX_PIECE_BYTES, 0, is_special)
         return self._buffer.raw[: max(0, length)]
+
+
+def _without(tokens: list[int], dropped: list[int]) -> list[int]:
+    kept: list[int] = []
+    for token in tokens:
+        kept.append(token)
+        if kept[-len(dropped) :] == dropped:
+            del kept[-len(dropped) :]
+    return kept
