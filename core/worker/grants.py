@@ -1,8 +1,8 @@
 """Which files a worker child may open: what Python, the libraries and the GPU drivers need, and what its first command
 names. All that is not listed here is out of reach: wallet, journal, documents, other models.
 
-Never grants a folder to write in but the child's own for temporary files: a target is made first, and only it can be
-written.
+Never grants a folder to write in but the child's own for temporary files and the drivers' cache: a target is made
+first, and only it can be written.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PATH_VARIABLES = (
     "VK_DRIVER_FILES", "STARLING_WORKER_READ",
 )  # fmt: skip
 SCRATCH_VARIABLE = "STARLING_WORKER_SCRATCH"
+CACHE_VARIABLE = "STARLING_WORKER_CACHE"
 READ_FIELDS = ("path", "source")
 
 
@@ -62,6 +63,18 @@ def scratch_environment(folder: str) -> dict[str, str]:
     return dict.fromkeys((SCRATCH_VARIABLE, "TMPDIR", "TEMP", "TMP"), folder)
 
 
+def cache_environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """Where GPU drivers keep what they have compiled: in a folder that workers share with nobody else. Without one a
+    CUDA or Vulkan worker compiles its kernels anew at every start. Empty where it cannot be made."""
+    root = Path(ours.get("XDG_CACHE_HOME") or Path(ours.get("HOME") or "~").expanduser() / ".cache")
+    folder = root / "starling-worker"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return {}
+    return dict.fromkeys((CACHE_VARIABLE, "XDG_CACHE_HOME", "CUDA_CACHE_PATH"), str(folder))
+
+
 def make_targets(grants: Grants) -> None:
     """A rule is for a file that is there: make those that are to be written. What cannot be made cannot be written."""
     for path in grants.write:
@@ -83,8 +96,9 @@ def system_rules(environment: Mapping[str, str]) -> Iterator[Rule]:
     yield from (Rule(path, READ) for path in paths if path.is_absolute())
     nodes = (*map(Path, DEVICES), *Path("/dev").glob(GPU_NODES))
     yield from (Rule(node, DEVICE) for node in nodes)
-    if scratch := environment.get(SCRATCH_VARIABLE, ""):
-        yield Rule(Path(scratch), SCRATCH)
+    for name in (SCRATCH_VARIABLE, CACHE_VARIABLE):
+        if folder := environment.get(name, ""):
+            yield Rule(Path(folder), SCRATCH)
 
 
 def _model_files(path: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from core.framing import FrameDecoder, FramingError, encode_frame
 from core.job import JobId
 from core.worker import messages as w
 from core.worker.confinement import MEMORY_LIMIT_VARIABLE
-from core.worker.grants import scratch_environment
+from core.worker.grants import cache_environment, scratch_environment
 from core.worker.lifeline import Lifeline
 
 SEND_S = 10.0
@@ -42,9 +42,9 @@ SCRATCH_PREFIX = "starling-worker-"
 ALLOWED_VARIABLES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "USERPROFILE", "LOCALAPPDATA",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LLAMA_CPP_LIB_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_PATH", "CUDA_HOME",
-    "CUDA_CACHE_PATH", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ROCM_PATH",
-    "GGML_VK_VISIBLE_DEVICES", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_CACHE_HOME", "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT", "STARLING_WORKER_SANDBOX", "STARLING_WORKER_READ",
+    "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ROCM_PATH",
+    "GGML_VK_VISIBLE_DEVICES", "GGML_VK_DISABLE_FUSION", "VK_ICD_FILENAMES", "VK_DRIVER_FILES",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "STARLING_WORKER_SANDBOX", "STARLING_WORKER_READ",
 )  # fmt: skip
 
 
@@ -227,12 +227,13 @@ async def open_worker(*, log: Path | None = None, limits: Limits | None = None) 
         if log is not None:
             held.callback(os.close, stderr)
         scratch = await held.enter_async_context(_scratch())
+        folders = cache_environment(os.environ) | scratch_environment(scratch)
         process = await trio.lowlevel.open_process(
             child_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=child_environment(os.environ, limits) | scratch_environment(scratch) | lifeline.environment,
+            env=child_environment(os.environ, limits) | folders | lifeline.environment,
             cwd=_root(),
             pass_fds=lifeline.passed,
         )

@@ -15,7 +15,7 @@ import pytest
 from core.worker import landlock
 from core.worker import messages as w
 from core.worker.confinement import confine
-from core.worker.grants import Grants, grants_of, make_targets, scratch_environment
+from core.worker.grants import Grants, cache_environment, grants_of, make_targets, scratch_environment
 from core.worker.seccomp import ARCHITECTURES, Architecture, program
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -344,6 +344,15 @@ confine(Grants(), memory_bytes=None)
 print(Path("{tmp_path}/driver").read_text())
 """
     assert said_by(script) == "x"
+
+
+def test_drivers_have_a_cache_that_workers_share_with_nobody(tmp_path: Path) -> None:
+    found = cache_environment({"XDG_CACHE_HOME": str(tmp_path), "HOME": "/nowhere"})
+    assert set(found) == {"STARLING_WORKER_CACHE", "XDG_CACHE_HOME", "CUDA_CACHE_PATH"}
+    assert set(found.values()) == {str(tmp_path / "starling-worker")}
+    assert (tmp_path / "starling-worker").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("x")
+    assert cache_environment({"XDG_CACHE_HOME": str(tmp_path / "file")}) == {}
 
 
 def test_a_system_without_a_sandbox_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
