@@ -45,10 +45,10 @@ def run_machine_word(arguments: argparse.Namespace, home: Home) -> int:
         except EngineNotRunning:
             with EngineLock(home):
                 return trio.run(_alone, arguments, home)
-    except KeyboardInterrupt:
-        print("The benchmark was stopped; nothing was kept.", file=sys.stderr)
-        return STOPPED
-    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge
+        if _is_stopped(error):
+            print("The benchmark was stopped; nothing was kept.", file=sys.stderr)
+            return STOPPED
         print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
 
@@ -72,6 +72,12 @@ def _cell_row(cell: BenchmarkCell) -> tuple[str, str]:
     batches = ", ".join(f"{batch}: {speed:.0f}" for batch, speed in cell.decode_by_batch.items())
     speeds = f"reads {cell.prefill_tokens_per_s:.0f}, writes by batch {batches} tokens/s"
     return cell.quantization, f"{speeds}; loads {cell.model_bytes / 1e6:.0f} MB in {cell.load_s:.2f} s"
+
+
+def _is_stopped(error: BaseException) -> bool:
+    """Ctrl-C, by itself or out of a nursery."""
+    group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+    return group.subgroup(KeyboardInterrupt) is not None
 
 
 def _through_engine(client: ControlClient, arguments: argparse.Namespace) -> int:
