@@ -12,23 +12,14 @@ import msgspec
 import numpy as np
 
 from core.job import FinishReason, JobId, TokenLogprob
+from core.runtimes.job_batch import Drawn
 from core.runtimes.llama_context import LlamaContext, Logits
+from core.runtimes.llama_sampler import SamplerChain
 from core.runtimes.runtime import RuntimeFault
 from core.runtimes.sequence import Rows, Sequence
-from core.runtimes.voice import Voice
-from core.worker.messages import Chunk
+from core.runtimes.voice import Voice, chunk_of
 
-
-class Drawn(msgspec.Struct, frozen=True):
-    """What one sequence got out of a step: tokens, text if there is any, and why it ends or fails, if it does."""
-
-    sequence: Sequence
-    tokens: int
-    guessed: int
-    accepted: int
-    chunk: Chunk | None
-    reason: FinishReason | None = None
-    fault: RuntimeFault | None = None
+Speaker = Voice[SamplerChain | None]
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -57,7 +48,7 @@ class Step:
         self._context.decode()
         self._context.logits(self._outputs)
 
-    def draw(self, voices: Mapping[JobId, Voice]) -> list[Drawn]:
+    def draw(self, voices: Mapping[JobId, Speaker]) -> list[Drawn]:
         """The fed tokens are in the KV; one draw or more for each that draws."""
         for row in self._rows:
             row.sequence.advance(row.start + row.count)
@@ -65,7 +56,7 @@ class Step:
             return []
         logits = self._context.logits(self._outputs)
         speakers = [voices[place.row.sequence.job_id] for place in self._places]
-        best = np.argmax(logits, axis=1).tolist() if any(voice.is_greedy for voice in speakers) else []
+        best = np.argmax(logits, axis=1).tolist() if any(voice.sampler is None for voice in speakers) else []
         now = time.perf_counter()
         drawn = []
         for place, voice in zip(self._places, speakers, strict=True):
@@ -96,7 +87,7 @@ class Step:
         self._outputs = outputs
         return places
 
-    def _speak(self, place: _Place, voice: Voice, *, logits: Logits, best: list[int]) -> Drawn:
+    def _speak(self, place: _Place, voice: Speaker, *, logits: Logits, best: list[int]) -> Drawn:
         """Draw from its row, and from the rows of its guesses as long as they come true."""
         row, sequence = place.row, place.row.sequence
         before, accepted = sequence.completion_tokens, 0
@@ -122,12 +113,14 @@ class Step:
             sequence.completion_tokens - before,
             len(row.guesses),
             accepted,
-            _chunk(sequence, "".join(texts), odds=tuple(odds), is_over=reason is not None),
+            chunk_of(sequence, "".join(texts), odds=tuple(odds), is_over=reason is not None),
             reason,
         )
 
-    def _token(self, voice: Voice, at: int, *, best: int, logits: Logits) -> int:
-        return voice.correct(best, logits) if voice.is_greedy else voice.draw(self._context.handle, at)
+    def _token(self, voice: Speaker, at: int, *, best: int, logits: Logits) -> int:
+        if voice.sampler is None:
+            return voice.correct(best, logits)
+        return voice.sampler.draw(self._context.handle, at)
 
     def _settle(self, row: Rows, accepted: int) -> None:
         """Count the guesses that came true; the KV must forget the others."""
@@ -141,10 +134,3 @@ class Step:
             sequence.lookup.judge(guessed, accepted)
         if accepted < guessed:
             self.refused.append(sequence)
-
-
-def _chunk(sequence: Sequence, text: str, *, odds: tuple[TokenLogprob, ...], is_over: bool) -> Chunk | None:
-    """What is to be told; that a job has used up its allowance is told even without text."""
-    if text or odds or (sequence.is_paused and not is_over):
-        return Chunk(sequence.job_id, text, sequence.completion_tokens, odds)
-    return None

@@ -42,6 +42,9 @@ class TorchSampler:
         is_bare = not self._bias and not self._penalizes and self.grammar is None
         return is_bare and self.sampling.temperature <= 0
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def chance(self) -> float:
         """The next number of its own luck, from 0 to below 1."""
         return self._chance.random()

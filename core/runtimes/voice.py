@@ -1,33 +1,52 @@
 """What one sequence has besides its tokens: its sampler, its text, its clock. All of it survives a preemption.
 
-Never decides what goes into a step, and never keeps text that was given out.
+Never decides what goes into a step, and never keeps text that was given out. What a sampler is, each runtime knows.
 """
 
 from __future__ import annotations
 
-import llama_cpp.llama_cpp as C  # noqa: N812
+from typing import Generic, Protocol, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 from core.job import FinishReason, Sampling, Timing, TokenLogprob
-from core.runtimes.llama_model import LlamaModel
-from core.runtimes.llama_sampler import mask_ends, open_sampler
 from core.runtimes.logprobs import token_logprob
 from core.runtimes.sequence import Sequence
 from core.runtimes.text_stream import TextStream
+from core.worker.messages import Chunk
 
 Logits = npt.NDArray[np.float32]
 
 
-class Voice:
-    """Opens its sampler: raises RuntimeFault (BAD_REQUEST) for one that cannot be. close frees it."""
+class Closes(Protocol):
+    """A sampler, as far as a voice is concerned."""
 
-    def __init__(self, sampling: Sampling, model: LlamaModel, *, prompt: list[int], now: float) -> None:
-        self._model = model
-        self._piece_of = model.words.piece
-        self._sampler = open_sampler(sampling, model)
-        if self._sampler is not None:
-            self._sampler.accept_prompt(prompt)
+    def close(self) -> None:
+        """Free it."""
+
+
+class Spoken(Protocol):
+    """A vocabulary, as far as a voice is concerned."""
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """The tokens that end the model's turn."""
+
+    def piece(self, token: int) -> bytes | None:
+        """The bytes that a token stands for, or None when it ends the model's turn."""
+
+
+S = TypeVar("S", bound=Closes | None)
+
+
+class Voice(Generic[S]):
+    """sampler None: its token is the largest of its row. close frees the sampler."""
+
+    def __init__(self, sampling: Sampling, words: Spoken, *, sampler: S, now: float) -> None:
+        self.sampler = sampler
+        self._words = words
+        self._piece_of = words.piece
         self._text = TextStream(sampling.stop)
         self._top_logprobs = sampling.top_logprobs
         self._ignores_ends = sampling.ignore_eos
@@ -39,11 +58,6 @@ class Voice:
         self._away_s = 0.0
         self._steps = 0
         self._neighbours = 0
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether its token is the largest of its row."""
-        return self._sampler is None
 
     @property
     def tells_logprobs(self) -> bool:
@@ -77,17 +91,12 @@ class Voice:
         if self._first_at is None:
             self._first_at = now
 
-    def draw(self, context: C.llama_context_p, row: int) -> int:
-        """The next token by its sampler, from a row of the batch. Raises RuntimeFault when there is none."""
-        assert self._sampler is not None
-        return self._sampler.draw(context, row)
-
     def correct(self, token: int, logits: Logits) -> int:
         """A greedy token, or the best that does not end the answer where the end is to be ignored."""
         if not self._ignores_ends or self._piece_of(token) is not None:
             return token
         row = logits.copy()
-        mask_ends(row, self._model)
+        row[self._words.ends] = -np.inf
         return int(np.argmax(row))
 
     def is_end(self, token: int) -> bool:
@@ -126,8 +135,15 @@ class Voice:
 
     def close(self) -> None:
         """Free the sampler."""
-        if self._sampler is not None:
-            self._sampler.close()
+        if self.sampler is not None:
+            self.sampler.close()
 
     def _piece(self, token: int) -> bytes:
         return self._piece_of(token) or b""
+
+
+def chunk_of(sequence: Sequence, text: str, *, odds: tuple[TokenLogprob, ...], is_over: bool) -> Chunk | None:
+    """What is to be told; that a job has used up its allowance is told even without text."""
+    if text or odds or (sequence.is_paused and not is_over):
+        return Chunk(sequence.job_id, text, sequence.completion_tokens, odds)
+    return None
