@@ -104,3 +104,30 @@ async def test_an_engine_that_was_started_to_join_ends_with_the_reason(tmp_path:
     with pytest.raises(ExceptionGroup) as raised:
         await engine.run()
     assert str(trouble_of(raised.value, known=())) == "There is no model lost here."
+
+
+async def test_a_benchmark_can_be_stopped_and_another_begun_after_it(tmp_path: Path) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.begun = 0
+
+        async def measure_machine(self, model: str) -> None:
+            self.begun += 1
+            await trio.sleep_forever()
+
+    slow, gone = Slow(), Gone()
+    parts: Any = SimpleNamespace(journal=Journal(Store(tmp_path / "s.db")), settlement=gone, preparation=slow)
+    engine = Engine(parts, models=gone, settings=Settings())  # type: ignore[arg-type]
+    replies: list[c.Reply] = []
+
+    async def measure() -> None:
+        replies.append(await engine.execute(c.MeasureMachine()))
+
+    for turn in (1, 2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(measure)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await engine.execute(c.MeasureMachine()) == c.Refused("A benchmark is already running.")
+            assert await engine.execute(c.StopModelWork()) == c.Done("The benchmark is being stopped.")
+        assert replies == [c.Refused("The benchmark was stopped.")] * turn
+    assert slow.begun == 2
