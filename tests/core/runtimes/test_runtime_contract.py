@@ -1,6 +1,6 @@
 """The laws of the Runtime Protocol, the same for every runtime that there is: each method, on a tiny random model.
 
-Both compute in F32, where company never changes a token.
+Both compute in F32, where company never changes a token. What answers obey is in test_runtime_answers.py.
 """
 
 from __future__ import annotations
@@ -11,70 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core.job import ChatMessage, FinishReason, JobId, Sampling, TokenLogprob, Usage
-from core.plan import Plan
-from core.runtimes.llama_file import quantize_file
+from core.job import ChatMessage, FinishReason, JobId, Sampling, Usage
 from core.runtimes.runtime import Runtime, RuntimeFault, open_runtime
-from core.worker.messages import (
-    Chunks,
-    Completed,
-    Count,
-    Embed,
-    FaultKind,
-    Generate,
-    JobFault,
-    Preempted,
-    Quantize,
-    Started,
-    WorkerReport,
-)
-from tests.models import write_tiny_gguf
-
-END = 256 + 6 + 2
-PLAN = Plan(
-    model="tiny",
-    runtime="",
-    quantization="F32",
-    slots=3,
-    slot_context_tokens=160,
-    prefill_chunk=24,
-    kv_type="F32",
-    flash_attention=False,
-)
-FIRST = JobId("job-1")
-
-
-class Heard:
-    """What jobs were told: texts and odds by job, and every other report in its order."""
-
-    def __init__(self) -> None:
-        self.texts: dict[JobId, str] = {}
-        self.odds: dict[JobId, list[TokenLogprob]] = {}
-        self.others: list[WorkerReport] = []
-
-    def hear(self, reports: list[WorkerReport]) -> None:
-        for report in reports:
-            if not isinstance(report, Chunks):
-                self.others.append(report)
-                continue
-            for chunk in report.chunks:
-                self.texts[chunk.job_id] = self.texts.get(chunk.job_id, "") + chunk.text
-                self.odds.setdefault(chunk.job_id, []).extend(chunk.logprobs)
-
-    @property
-    def done(self) -> dict[JobId, Completed]:
-        return {r.job_id: r for r in self.others if isinstance(r, Completed)}
+from core.worker.messages import Completed, Count, Embed, FaultKind, Generate, JobFault, Preempted, Started
+from tests.trials import FIRST, PLAN, RUNTIMES, Heard, drain, job, load, run, write_f32_gguf
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    source = write_tiny_gguf(folder / "tiny.gguf")
-    quantize_file(Quantize(str(source), str(folder / "f32.gguf"), "F32", 1), lambda fraction, name: None)
-    return folder / "f32.gguf"
+    return write_f32_gguf(tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture(scope="module", params=("llama.cpp", "torch"))
+@pytest.fixture(scope="module", params=RUNTIMES)
 def name(request: pytest.FixtureRequest) -> str:
     if request.param == "torch":
         pytest.importorskip("transformers")
@@ -92,36 +40,6 @@ def loaded(name: str, path: Path) -> Iterator[Runtime]:
 def runtime(loaded: Runtime) -> Iterator[Runtime]:
     yield loaded
     assert not loaded.has_jobs
-
-
-def load(name: str, path: Path, **switches: object) -> Runtime:
-    runtime = open_runtime(name)
-    runtime.load(msgspec.structs.replace(PLAN, runtime=name, **switches), str(path))
-    return runtime
-
-
-def job(number: int, *, allowance: int | None = None, sampling: Sampling | None = None) -> Generate:
-    words = f"hello the world {number} " * (1 + number % 3)
-    sampling = sampling or Sampling(max_tokens=24)
-    return Generate(JobId(f"job-{number}"), (ChatMessage("user", words),), sampling, allowance)
-
-
-def run(runtime: Runtime, *jobs: Generate) -> Heard:
-    for one in jobs:
-        runtime.add(one)
-    return drain(runtime, Heard())
-
-
-def drain(runtime: Runtime, heard: Heard) -> Heard:
-    for _ in range(3000):
-        if not runtime.can_step:
-            return heard
-        heard.hear(runtime.step())
-    raise AssertionError("the batch never comes to rest")
-
-
-def text_of(runtime: Runtime, sampling: Sampling) -> str:
-    return run(runtime, job(1, sampling=sampling)).texts.get(FIRST, "")
 
 
 def test_load_says_what_it_took_and_where(name: str, path: Path) -> None:
@@ -310,89 +228,12 @@ def test_every_job_is_timed(runtime: Runtime) -> None:
         assert 1 < done.timing.batch <= 2
 
 
-def test_the_same_seed_draws_the_same_text_in_any_company(runtime: Runtime) -> None:
-    warm = Sampling(max_tokens=24, temperature=1.0, seed=11)
-    alone = text_of(runtime, warm)
-    together = run(runtime, job(0), job(1, sampling=warm), job(2)).texts[FIRST]
-    other = text_of(runtime, msgspec.structs.replace(warm, seed=12))
-    assert together == alone != other
-
-
-@pytest.mark.parametrize("filters", [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 0.0}, {"temperature": 1e-6}])
-def test_the_tightest_filter_leaves_the_greedy_token(runtime: Runtime, filters: dict[str, float]) -> None:
-    open_wide = Sampling(max_tokens=20, temperature=1.5, top_k=0, top_p=1.0, min_p=0.0, seed=5)
-    tight = msgspec.structs.replace(open_wide, **filters)
-    assert text_of(runtime, tight) == text_of(runtime, Sampling(max_tokens=20))
-
-
-def test_a_bias_forbids_a_token_or_forces_it(runtime: Runtime) -> None:
-    plain = run(runtime, job(1, sampling=Sampling(max_tokens=12, top_logprobs=1))).odds[FIRST]
-    letter = ord("e") - 33
-    forced = text_of(runtime, Sampling(max_tokens=12, logit_bias=((letter, 100.0),)))
-    assert forced == "e" * 12
-    banned = Sampling(max_tokens=12, logit_bias=((letter, 100.0), (letter, float("-inf"))))
-    assert "e" not in text_of(runtime, banned)
-    assert len(plain) == 12
-
-
-def test_the_models_own_end_ends_a_job_unless_it_is_to_be_ignored(runtime: Runtime) -> None:
-    ending = Sampling(max_tokens=6, logit_bias=((END, 100.0),))
-    done = run(runtime, job(1, sampling=ending)).done[FIRST]
-    assert (done.reason, done.usage.completion_tokens) == (FinishReason.STOP, 0)
-    deaf = run(runtime, job(1, sampling=msgspec.structs.replace(ending, ignore_eos=True))).done[FIRST]
-    assert (deaf.reason, deaf.usage.completion_tokens) == (FinishReason.LENGTH, 6)
-
-
-def test_a_penalty_turns_a_repeating_answer(runtime: Runtime) -> None:
-    letter = ord("e") - 33
-    loop = Sampling(max_tokens=12, logit_bias=((letter, 8.0),))
-    assert text_of(runtime, loop).count("e") >= 4
-    assert text_of(runtime, msgspec.structs.replace(loop, presence_penalty=2.0, frequency_penalty=2.0)).count("e") < 8
-    assert text_of(runtime, msgspec.structs.replace(loop, repeat_penalty=10.0)).count("e") < 4
-
-
-def test_odds_are_true_and_in_order(runtime: Runtime) -> None:
-    told = run(runtime, job(1, sampling=Sampling(max_tokens=10, top_logprobs=4)))
-    warm = run(runtime, job(1, sampling=Sampling(max_tokens=10, top_logprobs=0, temperature=1.0)))
-    assert len(told.odds[FIRST]) == len(warm.odds[FIRST]) == 10
-    for odds in told.odds[FIRST]:
-        assert odds.logprob == odds.top[0][1] and odds.piece == odds.top[0][0]
-        falling = [logprob for _, logprob in odds.top]
-        assert falling == sorted(falling, reverse=True) and falling[0] < 0 and len(falling) == 4
-    assert b"".join(odds.piece for odds in told.odds[FIRST]).decode("utf-8", "replace") == told.texts[FIRST]
-    assert all(odds.top == () and odds.logprob < 0 for odds in warm.odds[FIRST])
-
-
-def test_a_stop_string_ends_the_text_before_itself(runtime: Runtime) -> None:
-    whole = text_of(runtime, Sampling(max_tokens=24))
-    stop = whole[6:9]
-    heard = run(runtime, job(1, sampling=Sampling(max_tokens=24, stop=(stop,))))
-    assert heard.texts[FIRST] == whole.partition(stop)[0]
-    assert heard.done[FIRST].reason is FinishReason.STOP
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_an_answer_obeys_its_schema_or_grammar(runtime: Runtime, temperature: float) -> None:
-    schema = '{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],"additionalProperties":false}'
-    strict = Sampling(max_tokens=64, temperature=temperature, json_schema=schema)
-    assert set(msgspec.json.decode(text_of(runtime, strict))) == {"a"}
-    assert text_of(runtime, Sampling(max_tokens=8, temperature=temperature, grammar='root ::= "yes" | "no"')) in (
-        "yes",
-        "no",
-    )
-
-
 def test_a_full_context_ends_a_job_by_length(runtime: Runtime) -> None:
     messages = (ChatMessage("user", "x" * 120),)
     room = PLAN.slot_context_tokens - runtime.count(Count(FIRST, messages))
     heard = run(runtime, Generate(FIRST, messages, Sampling(max_tokens=10_000, ignore_eos=True)))
     assert heard.done[FIRST].reason is FinishReason.LENGTH
     assert heard.done[FIRST].usage.completion_tokens == room
-
-
-def test_text_never_splits_a_character(runtime: Runtime) -> None:
-    text = text_of(runtime, Sampling(max_tokens=9, grammar='root ::= "\u00e9\u20ac\U0001f600"'))
-    assert text == "\u00e9\u20ac\U0001f600"
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 7])
