@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.job import JobId, TokenLogprob
-from core.worker.messages import Chunk, Chunks, WorkerReport
+from core.worker.messages import Chunk, Chunks, Started, WorkerReport
 
 HOLD_S = 0.02
 
@@ -29,14 +29,15 @@ class Outbox:
         if not self._held:
             self._held_since = now
         is_due = now - self._held_since >= HOLD_S
+        starts: list[WorkerReport] = []
         others: list[WorkerReport] = []
         for report in reports:
             if isinstance(report, Chunks):
                 for chunk in report.chunks:
                     is_due |= self._hold(chunk)
             else:
-                others.append(report)
-        return [*self.flush(), *others] if is_due or others else []
+                (starts if isinstance(report, Started) else others).append(report)
+        return [*starts, *self.flush(), *others] if is_due or starts or others else []
 
     def flush(self) -> list[WorkerReport]:
         """Everything that is held back, as one Chunks or nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.job import FinishReason, JobId, Timing, Usage
-from core.worker.messages import Chunk, Chunks, Completed
+from core.worker.messages import Chunk, Chunks, Completed, Started
 from core.worker.outbox import HOLD_S, Outbox
 
 A, B = JobId("a"), JobId("b")
@@ -34,3 +34,11 @@ def test_an_end_takes_the_text_before_it_along() -> None:
     outbox.put(_say(A, "x", 1), 0.0)
     end = Completed(A, FinishReason.STOP, Usage(3, 2), Timing())
     assert outbox.put([*_say(A, "y", 2), end], 0.001) == [*_say(A, "y", 2), end]
+
+
+def test_a_job_that_starts_and_speaks_in_one_step_starts_first() -> None:
+    outbox = Outbox()
+    outbox.put(_say(A, "x", 1), 0.0)
+    outbox.put(_say(A, "y", 2), 0.001)
+    told = outbox.put([Started(B, 3), *_say(B, "z", 1)], 0.002)
+    assert told == [Started(B, 3), Chunks((Chunk(A, "y", 2), Chunk(B, "z", 1)))]
