@@ -156,12 +156,15 @@ class Batch:
         return False
 
     def _reads(self, reading: list[Sequence]) -> list[Rows]:
-        budget = self._pace.chunk
+        """Prompts by arrival. With a KV of its own, one more length of rows costs one more pass over the weights: what
+        would fit into a step, but not beside the others, waits for the next."""
+        chunk = budget = self._pace.chunk
+        keeps_whole = self._pace.is_whole or self.slots.is_split
         rows = []
         for sequence in reading:
             due = sequence.due()
             count = min(due, budget)
-            if count == 0 or (self._pace.is_whole and count < due and budget < self._pace.chunk):
+            if count == 0 or (keeps_whole and count < due <= chunk and budget < chunk):
                 continue
             budget -= count
             draws = sequence.fed + count == len(sequence.tokens)

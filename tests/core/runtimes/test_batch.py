@@ -126,6 +126,15 @@ def test_without_chunks_prompts_are_read_whole_and_one_that_does_not_fit_waits()
     assert _step(batch) == [("a", 1, True), ("b", 5, True), ("c", 1, True)]
 
 
+def test_in_a_split_kv_a_short_prompt_is_not_cut_to_fit_beside_others() -> None:
+    batch = _batch(3, 10)
+    for name, prompt in (("a", 14), ("b", 7), ("c", 5)):
+        batch.add(_sequence(name, prompt))
+    assert _step(batch) == [("a", 10, False)]
+    assert _step(batch) == [("a", 4, True), ("c", 5, True)]
+    assert _step(batch) == [("a", 1, True), ("b", 7, True), ("c", 1, True)]
+
+
 def test_a_preempted_sequence_gives_up_its_slot_and_comes_back_before_newcomers() -> None:
     batch = _batch(1, 9)
     first, second, third = (_sequence(name) for name in "abc")
