@@ -41,9 +41,9 @@ class Peers(msgspec.Struct, frozen=True):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Ours, and where the libraries are. Waiting threads sleep, as in our worker: spinning ones fight with a client
-        that shares their processors."""
-        return {"OMP_WAIT_POLICY": "passive", **os.environ, "LD_LIBRARY_PATH": str(self.libraries)}
+        """Ours, and where the libraries are. How threads wait is left to them: on a quiet machine their own way is
+        their best; on a busy one give GOMP_SPINCOUNT, which our worker hears too."""
+        return {**os.environ, "LD_LIBRARY_PATH": str(self.libraries)}
 
 
 def find_or_build() -> Peers:

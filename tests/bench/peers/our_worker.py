@@ -16,7 +16,8 @@ from core.worker.process import Limits, WorkerDied, WorkerProcess, open_worker
 from tests.bench.workload import Run, Setup, Workload, check
 
 NAME = "starling"
-PREFILL_CHUNK = 512
+# llama-server's --batch-size: as many prompt tokens as it takes into one step.
+PREFILL_CHUNK = 2048
 
 
 class OurWorker:
@@ -92,7 +93,7 @@ async def open_our_worker(setup: Setup, plan: Plan | None = None) -> AsyncIterat
 
 
 def peer_plan(setup: Setup) -> Plan:
-    """llama-server's ubatch as the prefill chunk, split KV, nothing kept from prompt to prompt."""
+    """As much of the prompts in a step as llama-server takes, split KV, nothing kept from prompt to prompt."""
     return Plan(
         model="bench",
         runtime="llama.cpp",
