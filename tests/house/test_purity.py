@@ -17,7 +17,8 @@ PURE = {
     "core.runtimes.kv_slots", "core.runtimes.prefix_cache", "core.runtimes.prompt_lookup", "core.runtimes.sequence",
     "core.runtimes.tally", "core.runtimes.gbnf", "core.runtimes.schema_limits", "core.runtimes.turn_marks",
     "core.runtimes.logit_adjustment", "core.runtimes.logprobs", "core.runtimes.request_limits", "core.synthetic",
-    "core.runtimes.text_stream", "core.metamodel.gpu_use", "core.payments.voucher", "core.payments.channel", "core.payments.ledger",
+    "core.runtimes.text_stream", "core.metamodel.gpu_use", "core.payments.voucher", "core.payments.channel",
+    "core.payments.ledger",
     "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book", "p2p.placement",
     "p2p.peer_score", "app.control_protocol", "app.gui.presenter",
 }  # fmt: skip
