@@ -119,11 +119,11 @@ async def test_a_killed_worker_is_one_event_and_comes_back(tmp_path: Path, model
 
 
 async def test_a_hung_worker_is_one_event_and_comes_back(tmp_path: Path, model: Path) -> None:
-    bench = Bench(tmp_path, model, supervision=msgspec.structs.replace(QUICK, hang_s=1.5))
+    bench = Bench(tmp_path, model, supervision=msgspec.structs.replace(QUICK, hang_s=6.0))
     async with bench.serving():
         bench.signal(signal.SIGSTOP)
         await bench.server.send(job("stuck"))
-        assert await bench.desk.hears(WorkerDied) == [WorkerDied("it said nothing for 2 s", -9)]
+        assert await bench.desk.hears(WorkerDied) == [WorkerDied("it said nothing for 6 s", -9)]
         await bench.desk.hears(w.Loaded, times=2)
 
 
