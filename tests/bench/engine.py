@@ -33,7 +33,7 @@ LEVELS = (1, 4, 16)
 GPU_LEVELS = (1, 4, 16, 64)
 SLOT_CONTEXT = 512
 PROMPT_WORDS = 96
-WARM_UP_TOKENS = 8
+WARM_UP = same_length_workload(1, prompt_words=PROMPT_WORDS, answer_tokens=8, seed=0)
 # The model of the issue's ratios; those of the others carry the model's name.
 MAIN_MODEL = "160m"
 SHARE_MODEL = "1b"
@@ -53,7 +53,7 @@ SCALES = {
     "1b": Scale(answer_tokens=64, requests_alone=1, rounds=3),
     "8b": Scale(answer_tokens=128, requests_alone=1, rounds=3),
 }
-QUICK = Scale(answer_tokens=32, requests_alone=2, rounds=2)
+QUICK = Scale(answer_tokens=24, requests_alone=2, rounds=2)
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -89,9 +89,9 @@ class Bench:
             ours = engines[our_worker.NAME]
             assert isinstance(ours, our_worker.OurWorker)
             for engine in engines.values():
-                warmed = await engine.run(_workload(setup, scale, seed=0))
-            each = warmed.prompt_tokens // len(_workload(setup, scale, seed=0).prompts)
-            engines[batched_bench.NAME] = batched_bench.BatchedBench(self._peers, setup, prompt_tokens=each)
+                warmed = await engine.run(WARM_UP)
+            peer = batched_bench.BatchedBench(self._peers, setup, prompt_tokens=warmed.prompt_tokens)
+            engines[batched_bench.NAME] = peer
             before = await ours.stats()
             runs = await _rounds(engines, setup, scale)
             return Level(runs, before, await ours.stats())
@@ -161,10 +161,9 @@ async def _rounds(engines: dict[str, Engine], setup: Setup, scale: Scale) -> dic
 
 
 def _workload(setup: Setup, scale: Scale, *, seed: int) -> Workload:
-    """Prompts for one round; the warm-up's answers, of seed 0, are short."""
+    """Prompts for one round."""
     requests = scale.requests_alone if setup.slots == 1 else setup.slots
-    tokens = scale.answer_tokens if seed else WARM_UP_TOKENS
-    return same_length_workload(requests, prompt_words=PROMPT_WORDS, answer_tokens=tokens, seed=seed)
+    return same_length_workload(requests, prompt_words=PROMPT_WORDS, answer_tokens=scale.answer_tokens, seed=seed)
 
 
 async def _first_gpu() -> str:

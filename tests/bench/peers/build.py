@@ -6,6 +6,7 @@ into the cache. Never writes into the repository, and never into the installed p
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -72,9 +73,10 @@ def installed_libraries() -> Path:
 
 
 def loaded_libraries(pid: int) -> set[str]:
-    """The shared libraries of llama.cpp that a process has really mapped."""
-    paths = (mapped.path for mapped in psutil.Process(pid).memory_maps())
-    return {path for path in paths if re.search(r"/lib(ggml|llama)[^/]*\.so", path)}
+    """What a process has really mapped of llama.cpp, as hashes: a wheel holds each library under several names."""
+    paths = {Path(mapped.path) for mapped in psutil.Process(pid).memory_maps()}
+    ours = (path for path in paths if re.match(r"lib(ggml|llama)[^/]*\.so", path.name))
+    return {hashlib.sha256(path.read_bytes()).hexdigest() for path in ours}
 
 
 def _source(version: str) -> Path:
