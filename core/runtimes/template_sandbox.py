@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,7 @@ MAX_BITS = 4096
 MAX_INDENT = 16
 MAX_DIGITS = 15
 MAX_DEPTH = 24
+MAX_FRAMES = 600
 _PLAIN_FORMAT = re.compile(r"(?:[^%]|%[sdi%])*", re.S)
 _PLAIN_FIELDS = re.compile(r"(?:[^{}]|\{\w*\}|\{\{|\}\})*", re.S)
 TEXT_METHODS = frozenset(
@@ -100,7 +102,11 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Count every line that runs inside, in whichever Python code; TooMuch after MAX_STEPS of them or MAX_SECONDS."""
+    """Count every line that runs inside, in whichever Python code; TooMuch after MAX_STEPS of them or MAX_SECONDS.
+
+    A macro that calls itself uses the C stack too, which Python does not watch: a process that has raised its limit of
+    recursion would die of it, so inside it is low.
+    """
     steps, until = 0, time.perf_counter() + MAX_SECONDS
 
     def trace(*_frame_and_event: object) -> Callable[..., Any]:
@@ -110,12 +116,19 @@ def bounded() -> Iterator[None]:
             raise TooMuch("The template runs too long.")
         return trace
 
-    before = sys.gettrace()
+    before, limit = sys.gettrace(), sys.getrecursionlimit()
+    sys.setrecursionlimit(min(limit, _frames() + MAX_FRAMES))
     sys.settrace(trace)
     try:
         yield
     finally:
         sys.settrace(before)
+        sys.setrecursionlimit(limit)
+
+
+def _frames() -> int:
+    """How deep the stack is here."""
+    return sum(1 for _ in traceback.walk_stack(None))
 
 
 def to_json(value: Any, indent: int | None = None, **_options: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -117,3 +118,14 @@ def test_what_transformers_adds_to_jinja_is_understood() -> None:
 def test_a_template_that_is_no_jinja_is_broken() -> None:
     with pytest.raises(TemplateBroken):
         ChatTemplate("{% for %}", bos="", eos="")
+
+
+def test_a_macro_that_calls_itself_ends_before_the_stack_does() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        with pytest.raises(TemplateBroken):
+            ChatTemplate("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", bos="", eos="").render(TURNS)
+        assert sys.getrecursionlimit() == 100_000
+    finally:
+        sys.setrecursionlimit(limit)
