@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from jinja2.exceptions import SecurityError, TemplateError
 
 from core.job import ChatMessage
-from core.runtimes.template_sandbox import TemplateSandbox, TooMuch, bounded
+from core.runtimes.template_sandbox import TemplateSandbox, TooMuch, bounded, shallow
 
 MAX_PROMPT_CHARACTERS = 4 << 20
 MAX_TEMPLATE_CHARACTERS = 128 << 10
@@ -38,7 +38,8 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _now
         self._tokens = {"bos_token": bos, "eos_token": eos}
         try:
-            self._template = environment.from_string(source)
+            with shallow():
+                self._template = environment.from_string(source)
         except (TemplateError, TooMuch, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             raise TemplateBroken(_reason(error)) from error
 

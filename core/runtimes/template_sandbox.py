@@ -102,11 +102,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Count every line that runs inside, in whichever Python code; TooMuch after MAX_STEPS of them or MAX_SECONDS.
-
-    A macro that calls itself uses the C stack too, which Python does not watch: a process that has raised its limit of
-    recursion would die of it, so inside it is low.
-    """
+    """Count every line that runs inside, in whichever Python code; TooMuch after MAX_STEPS of them or MAX_SECONDS."""
     steps, until = 0, time.perf_counter() + MAX_SECONDS
 
     def trace(*_frame_and_event: object) -> Callable[..., Any]:
@@ -116,19 +112,26 @@ def bounded() -> Iterator[None]:
             raise TooMuch("The template runs too long.")
         return trace
 
-    before, limit = sys.gettrace(), sys.getrecursionlimit()
-    sys.setrecursionlimit(min(limit, _frames() + MAX_FRAMES))
-    sys.settrace(trace)
+    before = sys.gettrace()
+    with shallow():
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+@contextmanager
+def shallow() -> Iterator[None]:
+    """RecursionError after MAX_FRAMES more calls: those of a template use the C stack too, which Python does not watch,
+    and a process that has raised its limit of recursion would die of it."""
+    limit = sys.getrecursionlimit()
+    depth = sum(1 for _ in traceback.walk_stack(None))
+    sys.setrecursionlimit(min(limit, depth + MAX_FRAMES))
     try:
         yield
     finally:
-        sys.settrace(before)
         sys.setrecursionlimit(limit)
-
-
-def _frames() -> int:
-    """How deep the stack is here."""
-    return sum(1 for _ in traceback.walk_stack(None))
 
 
 def to_json(value: Any, indent: int | None = None, **_options: object) -> str:
