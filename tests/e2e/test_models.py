@@ -35,7 +35,7 @@ def test_ctrl_c_stops_what_the_engine_does_and_nothing_half_done_is_left(peer: P
     assert not list(peer.home.models.rglob("*.part"))
     state = peer.state()
     assert state.presence is Presence.JOINED
-    assert [v.quantization for v in state.models[SLOW_MODEL].variants] == ["F16"]
+    assert "IQ4_XS" not in {v.quantization for v in state.models[SLOW_MODEL].variants}
 
 
 def test_the_engine_makes_checks_and_removes_a_variant_for_the_command_line(peer: Peer) -> None:
