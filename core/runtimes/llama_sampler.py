@@ -7,7 +7,6 @@ the others go through llama.cpp's sampler chain, one per sequence with its own s
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Sequence
 
 import llama_cpp.llama_cpp as C  # noqa: N812
@@ -18,6 +17,7 @@ from core.job import Sampling
 from core.runtimes.grammar import Grammar, open_grammar
 from core.runtimes.llama_model import LlamaModel
 from core.runtimes.logit_adjustment import Adjustment, has_penalties
+from core.runtimes.logit_bias import NOTHING_LEFT, bias_of
 from core.runtimes.runtime import RuntimeFault
 from core.worker.messages import FaultKind
 
@@ -25,7 +25,6 @@ MIN_KEPT = 1
 NUCLEUS_ROOM = 1024
 NUCLEUS_SPARE = 1e-4
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-NOTHING_LEFT = "The grammar, schema or logit bias leaves no token to choose from."
 
 Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
@@ -39,7 +38,9 @@ class SamplerChain:
 
     def __init__(self, sampling: Sampling, model: LlamaModel) -> None:
         self._size = model.vocabulary
-        self._adjustment = Adjustment(sampling, _bias(sampling, model))
+        ends = model.ends.tolist()
+        bias = bias_of(sampling, size=model.vocabulary, ends=ends, suppressed=model.suppressed)
+        self._adjustment = Adjustment(sampling, bias)
         self._grammar = _grammar(sampling, model)
         self._chain = None if sampling.temperature <= 0 else _open_chain(sampling)
         self._nucleus = sampling.top_p if sampling.top_k == 0 and 0 < sampling.top_p < 1 else None
@@ -165,20 +166,6 @@ def _grammar(sampling: Sampling, model: LlamaModel) -> Grammar | None:
     if not (sampling.json_schema or sampling.grammar):
         return None
     return open_grammar(sampling, model.grammar_words)
-
-
-def _bias(sampling: Sampling, model: LlamaModel) -> dict[int, float]:
-    """What is added to which token's logit; never to all of them at once minus infinity."""
-    bias = dict.fromkeys(model.suppressed, -math.inf)
-    for token, added in sampling.logit_bias:
-        if not 0 <= token < model.vocabulary:
-            raise RuntimeFault(FaultKind.BAD_REQUEST, f"The model has no token {token}, which the logit bias names.")
-        bias[token] = bias.get(token, 0.0) + added
-    if sampling.ignore_eos:
-        bias |= dict.fromkeys(model.ends.tolist(), -math.inf)
-    if sum(added == -math.inf for added in bias.values()) >= model.vocabulary:
-        raise RuntimeFault(FaultKind.BAD_REQUEST, NOTHING_LEFT)
-    return bias
 
 
 def _open_chain(sampling: Sampling) -> C.llama_sampler_p:

@@ -15,11 +15,11 @@ import torch
 
 from core.job import Sampling
 from core.runtimes.grammar import Grammar, open_grammar
+from core.runtimes.logit_adjustment import has_penalties
+from core.runtimes.logit_bias import NOTHING_LEFT, bias_of
 from core.runtimes.runtime import RuntimeFault
 from core.runtimes.torch_words import Words
 from core.worker.messages import FaultKind
-
-NOTHING_LEFT = "The grammar, schema or logit bias leaves no token to choose from."
 
 
 class TorchSampler:
@@ -30,11 +30,9 @@ class TorchSampler:
         self.grammar: Grammar | None = None
         if sampling.json_schema or sampling.grammar:
             self.grammar = open_grammar(sampling, words.grammar_words)
-        self._bias = _bias(sampling, words)
+        self._bias = bias_of(sampling, size=words.size, ends=words.ends.tolist(), suppressed=words.suppressed)
         self._chance = random.Random(sampling.seed)  # noqa: S311  not for secrets
-        self._penalizes = sampling.penalty_tokens > 0 and (
-            sampling.repeat_penalty != 1 or sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
-        )
+        self._penalizes = has_penalties(sampling)
 
     @property
     def is_plain(self) -> bool:
@@ -140,17 +138,3 @@ def _settle(sampler: TorchSampler, row: torch.Tensor, *, token: int, logit: floa
 
 def _column(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
-
-
-def _bias(sampling: Sampling, words: Words) -> dict[int, float]:
-    """What is added to which token's logit; never to all of them at once minus infinity."""
-    bias = dict.fromkeys(words.suppressed, -math.inf)
-    for token, added in sampling.logit_bias:
-        if not 0 <= token < words.size:
-            raise RuntimeFault(FaultKind.BAD_REQUEST, f"The model has no token {token}, which the logit bias names.")
-        bias[token] = bias.get(token, 0.0) + added
-    if sampling.ignore_eos:
-        bias |= dict.fromkeys(words.ends.tolist(), -math.inf)
-    if sum(added == -math.inf for added in bias.values()) >= words.size:
-        raise RuntimeFault(FaultKind.BAD_REQUEST, NOTHING_LEFT)
-    return bias
