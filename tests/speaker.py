@@ -11,7 +11,7 @@ from core.plan import Plan
 from core.runtimes.llama_context import LlamaContext
 from core.runtimes.llama_log import LlamaLog
 from core.runtimes.llama_model import LlamaModel
-from core.runtimes.llama_sampler import SamplerChain, mask_ends, open_sampler
+from core.runtimes.llama_sampler import SamplerChain, open_sampler
 from core.worker.messages import Count
 
 DEMO = Path(__file__).parents[1] / "assets" / "demo_model" / "starling-demo-f16.gguf"
@@ -62,7 +62,7 @@ class Speaker:
             logits = self.context.logits(1)[0]
             self.logits.append(logits.copy())
             if sampler is None and sampling.ignore_eos:
-                mask_ends(logits, self.model)
+                logits[self.model.ends] = -np.inf
             token = int(np.argmax(logits)) if sampler is None else sampler.draw(self.context.handle, row)
             if token in self.model.ends and not sampling.ignore_eos:
                 break

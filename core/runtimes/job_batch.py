@@ -34,6 +34,8 @@ from core.worker.messages import (
 )
 
 MAX_WAITING = 256
+# Host memory for the KV of prefixes and preempted jobs that have no slot.
+SAVED_BYTES = 512 << 20
 # Steps with fewer rows say little of how fast prompts are read.
 _READING_ROWS = 16
 

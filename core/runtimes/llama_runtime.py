@@ -12,7 +12,7 @@ from collections.abc import Callable
 from core.job import JobId, Sampling
 from core.plan import Plan
 from core.runtimes.batch import Batch, Pace
-from core.runtimes.job_batch import JobBatch, Opened
+from core.runtimes.job_batch import SAVED_BYTES, JobBatch, Opened
 from core.runtimes.kv_slots import KvSlots
 from core.runtimes.kv_store import KvStore
 from core.runtimes.llama_context import KvFull, LlamaContext, StepAborted, most_read
@@ -36,9 +36,6 @@ from core.worker.messages import (
     WorkerReport,
 )
 
-# Host memory for the KV of prefixes and preempted jobs that have no slot.
-SAVED_BYTES = 512 << 20
-
 
 class LlamaRuntime:
     """The Runtime of plans that say "llama.cpp". load first; unload frees everything."""
@@ -52,7 +49,10 @@ class LlamaRuntime:
         self._log: LlamaLog | None = None
         self._store: KvStore | None = None
         self._jobs: JobBatch[SamplerChain | None] = JobBatch()
-        self._batch = self._jobs.batch
+
+    @property
+    def _batch(self) -> Batch:
+        return self._jobs.batch
 
     def load(self, plan: Plan, path: str) -> Loaded:
         """Load the model by this plan. Raises RuntimeFault."""
@@ -74,8 +74,8 @@ class LlamaRuntime:
         cache.costs.bytes_per_token = token_bytes
         store = self._store = KvStore(context, cache.costs)
         slots = KvSlots(plan.slots, cache, is_split=context.is_split)
-        self._batch = Batch(slots, _pace(plan, can_trim=context.can_trim))
-        self._jobs = JobBatch(_opened(model, store, context_tokens=plan.slot_context_tokens), self._batch)
+        batch = Batch(slots, _pace(plan, can_trim=context.can_trim))
+        self._jobs = JobBatch(_opened(model, store, context_tokens=plan.slot_context_tokens), batch)
         load_s = time.perf_counter() - began
         return Loaded(load_s, log.buffer_bytes, plan.slot_context_tokens, model.description, log.bytes_by_device)
 
@@ -83,7 +83,6 @@ class LlamaRuntime:
         """Free the model; the runtime can load again."""
         self._jobs.close()
         self._jobs, self._store = JobBatch(), None
-        self._batch = self._jobs.batch
         for opened in (self._embedder, self._context, self._model, self._log):
             if opened is not None:
                 opened.close()

@@ -112,17 +112,12 @@ class SamplerChain:
 
 
 def open_sampler(sampling: Sampling, model: LlamaModel) -> SamplerChain | None:
-    """A chain, or None when the sequence is plainly greedy: then its token is the argmax of its row, with mask_ends
-    before it where the sampling ignores the end. Raises RuntimeFault (BAD_REQUEST)."""
+    """A chain, or None when the sequence is plainly greedy: then its token is the argmax of its row, but for the end
+    where the sampling ignores it. Raises RuntimeFault (BAD_REQUEST)."""
     is_plain = sampling.temperature <= 0 and not (sampling.logit_bias or sampling.json_schema or sampling.grammar)
     if is_plain and not has_penalties(sampling) and not model.suppressed:
         return None
     return SamplerChain(sampling, model)
-
-
-def mask_ends(logits: Logits, model: LlamaModel) -> None:
-    """Take the tokens that end the model's turn out of a row (or rows): float32 [..., vocabulary], in place."""
-    logits[..., model.ends] = -np.inf
 
 
 class _Candidates:

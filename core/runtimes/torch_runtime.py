@@ -14,7 +14,7 @@ import torch
 from core.job import JobId, Sampling
 from core.plan import Plan
 from core.runtimes.batch import Batch, Pace
-from core.runtimes.job_batch import Drawn, JobBatch, Opened
+from core.runtimes.job_batch import SAVED_BYTES, Drawn, JobBatch, Opened
 from core.runtimes.kv_slots import KvSlots
 from core.runtimes.prefix_cache import PrefixCache
 from core.runtimes.request_limits import MAX_BYTES_PER_TOKEN
@@ -28,8 +28,6 @@ from core.worker.messages import Count, Embed, Embedded, FaultKind, Generate, Lo
 
 MAX_TEXTS = 256
 MAX_TEXT_TOKENS = 2048
-# Host memory for the KV of prefixes and preempted jobs that have no slot.
-SAVED_BYTES = 512 << 20
 
 
 class TorchRuntime:
