@@ -1,44 +1,16 @@
 """What answers obey, the same for every runtime that there is: seed, filters, penalties, bias, grammar, stop, odds.
 
-On the tiny random model of test_runtime_contract.py, which holds the laws of the Protocol itself.
+On the tiny random model of conftest.py; test_runtime_contract.py holds the laws of the Protocol itself.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from core.job import FinishReason, Sampling
 from core.runtimes.runtime import Runtime
-from tests.trials import END, FIRST, RUNTIMES, job, load, run, text_of, write_f32_gguf
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_f32_gguf(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module", params=RUNTIMES)
-def name(request: pytest.FixtureRequest) -> str:
-    if request.param == "torch":
-        pytest.importorskip("transformers")
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def loaded(name: str, path: Path) -> Iterator[Runtime]:
-    runtime = load(name, path)
-    yield runtime
-    runtime.unload()
-
-
-@pytest.fixture
-def runtime(loaded: Runtime) -> Iterator[Runtime]:
-    yield loaded
-    assert not loaded.has_jobs
+from tests.trials import END, FIRST, job, run, text_of
 
 
 def test_the_same_seed_draws_the_same_text_in_any_company(runtime: Runtime) -> None:

@@ -5,7 +5,6 @@ Both compute in F32, where company never changes a token. What answers obey is i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,32 +13,7 @@ import pytest
 from core.job import ChatMessage, FinishReason, JobId, Sampling, Usage
 from core.runtimes.runtime import Runtime, RuntimeFault, open_runtime
 from core.worker.messages import Completed, Count, Embed, FaultKind, Generate, JobFault, Preempted, Started
-from tests.trials import FIRST, PLAN, RUNTIMES, Heard, drain, job, load, run, write_f32_gguf
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_f32_gguf(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module", params=RUNTIMES)
-def name(request: pytest.FixtureRequest) -> str:
-    if request.param == "torch":
-        pytest.importorskip("transformers")
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def loaded(name: str, path: Path) -> Iterator[Runtime]:
-    runtime = load(name, path)
-    yield runtime
-    runtime.unload()
-
-
-@pytest.fixture
-def runtime(loaded: Runtime) -> Iterator[Runtime]:
-    yield loaded
-    assert not loaded.has_jobs
+from tests.trials import FIRST, PLAN, Heard, drain, job, load, run
 
 
 def test_load_says_what_it_took_and_where(name: str, path: Path) -> None:
