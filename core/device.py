@@ -19,7 +19,8 @@ class DeviceKind(StrEnum):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """One device that a model can run on. backend is llama.cpp's name (CUDA, Vulkan, Metal, CPU)."""
+    """One device that a model can run on. backend is llama.cpp's name (CUDA, Vulkan, Metal, CPU); power_w is the most
+    that it may draw (0: not known)."""
 
     device_id: str
     name: str
@@ -29,16 +30,19 @@ class Device(msgspec.Struct, frozen=True):
     free_bytes: int
     pci_id: str = ""
     driver: str = ""
+    power_w: float = 0.0
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """All devices, the best first, and the runtime's version. warning: a GPU would be left unused, and the fix."""
+    """All devices, the best first, and the runtime's version. warning: a GPU would be left unused, and the fix. torch:
+    its version where it is installed (empty: not, or not known)."""
 
     devices: tuple[Device, ...]
     cpu_cores: int
     ram_bytes: int
     runtime: str
     warning: str = ""
+    torch: str = ""
 
 
 class Reading(msgspec.Struct, frozen=True):

@@ -40,7 +40,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """Predicted speeds of a plan in tokens per second; low is the 10 % lower bound, which is what we promise."""
+    """Predicted speeds of a plan in tokens per second; low is the 10 % lower bound, which is what we promise.
+    power_w is what serving is expected to draw in watts (0: not known)."""
 
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
@@ -52,6 +53,7 @@ class Estimate(msgspec.Struct, frozen=True):
     reward_per_hour: float = 0.0
     kl_divergence: float = 0.0
     probability_ok: float = 1.0
+    power_w: float = 0.0
 
 
 class Choice(msgspec.Struct, frozen=True):

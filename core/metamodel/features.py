@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from core.device import Benchmark, Device, DeviceKind
-from core.metamodel.fit import file_bytes, kv_bytes_per_token, offload_share
+from core.metamodel.fit import WHOLE_PASS_TOKENS, file_bytes, kv_bytes_per_token, offload_share
 from core.metamodel.quantizations import quantization
 from core.model_card import ModelCard
 from core.plan import Plan
@@ -99,7 +99,7 @@ def case(plan: Plan, device: Device, *, card: ModelCard, able: Rates, workload: 
         batch=workload.batch,
         depth=workload.depth,
         prompt_tokens=workload.prompt_tokens,
-        chunk_tokens=float(plan.prefill_chunk),
+        chunk_tokens=float(plan.prefill_chunk or min(WHOLE_PASS_TOKENS, plan.slot_context_tokens)),
         host_share=0.0 if device.kind is DeviceKind.CPU else 1 - offload_share(plan, card),
         unified=device.kind is not DeviceKind.GPU,
         backend=backend_of(device),

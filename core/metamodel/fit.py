@@ -18,6 +18,8 @@ GPU_OVERHEAD_BYTES = 322_122_547
 CPU_OVERHEAD_BYTES = 16 << 20
 FREE_SHARE = 0.985
 HEADROOM_BYTES = 512 << 20
+# A whole prompt is read in passes of so many tokens (core.runtimes.llama_context).
+WHOLE_PASS_TOKENS = 512
 # A failed load is not tried again for a little more free memory: readings of it differ by that much from look to look.
 RETRY_BYTES = 64 << 20
 
@@ -139,5 +141,6 @@ def need(plan: Plan, card: ModelCard, *, device: Device) -> Need:
 
 def _compute_bytes(plan: Plan, card: ModelCard) -> int:
     """Activations of one step and the logits, in float32; what llama.cpp reserves for the largest step."""
-    rows = max(plan.prefill_chunk, plan.slots)
+    read = plan.prefill_chunk or min(WHOLE_PASS_TOKENS, plan.slot_context_tokens)
+    rows = max(read, plan.slots)
     return 4 * (rows * (6 * card.hidden + 2 * card.feed_forward) + plan.slots * card.vocabulary)
