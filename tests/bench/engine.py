@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 import trio
 
@@ -32,8 +33,8 @@ QUANTIZATION = "Q4_0"
 LEVELS = (1, 4, 16)
 GPU_LEVELS = (1, 4, 16, 64)
 SLOT_CONTEXT = 512
-PROMPT_WORDS = 96
-WARM_UP = same_length_workload(1, prompt_words=PROMPT_WORDS, answer_tokens=8, seed=0)
+# Nothing else is to run beside this benchmark, so our threads wait for each other as long as llama-server's do.
+SPINS = {"GOMP_SPINCOUNT": "300000"}
 # The model of the issue's ratios; those of the others carry the model's name.
 MAIN_MODEL = "160m"
 SHARE_MODEL = "1b"
@@ -41,19 +42,22 @@ DEVICES_S = 60.0
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """How much is asked: answer tokens of a request, requests one after another at level 1, rounds of all engines."""
+    """How much is asked: words of a prompt, answer tokens of a request, requests one after another at level 1, and
+    rounds of all engines by level: many short ones, as a shared machine's memory is faster at one time than at another.
+    """
 
+    prompt_words: int
     answer_tokens: int
     requests_alone: int
-    rounds: int
+    rounds: dict[int, int]
 
 
 SCALES = {
-    "160m": Scale(answer_tokens=128, requests_alone=4, rounds=5),
-    "1b": Scale(answer_tokens=64, requests_alone=1, rounds=3),
-    "8b": Scale(answer_tokens=128, requests_alone=1, rounds=3),
+    "160m": Scale(prompt_words=96, answer_tokens=96, requests_alone=2, rounds={1: 15, 4: 11, 16: 7}),
+    "1b": Scale(prompt_words=96, answer_tokens=64, requests_alone=1, rounds={1: 7, 4: 5, 16: 3}),
+    "8b": Scale(prompt_words=96, answer_tokens=128, requests_alone=1, rounds={1: 5, 4: 5, 16: 3, 64: 3}),
 }
-QUICK = Scale(answer_tokens=24, requests_alone=2, rounds=2)
+QUICK = Scale(prompt_words=48, answer_tokens=16, requests_alone=1, rounds={1: 5, 4: 3, 16: 1, 64: 1})
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -88,8 +92,9 @@ class Bench:
         async with self._engines(setup) as engines:
             ours = engines[our_worker.NAME]
             assert isinstance(ours, our_worker.OurWorker)
+            warm_up = same_length_workload(1, prompt_words=scale.prompt_words, answer_tokens=8, seed=0)
             for engine in engines.values():
-                warmed = await engine.run(WARM_UP)
+                warmed = await engine.run(warm_up)
             peer = batched_bench.BatchedBench(self._peers, setup, prompt_tokens=warmed.prompt_tokens)
             engines[batched_bench.NAME] = peer
             before = await ours.stats()
@@ -108,9 +113,7 @@ class Bench:
             is_same = build.loaded_libraries(ours.pid) == build.loaded_libraries(server.pid)
             self.notes["same_shared_libraries"] = is_same
             try:
-                node = await stack.enter_async_context(
-                    node_llama_cpp.open_node_engine(setup, log=folder / "node.log")
-                )
+                node = await stack.enter_async_context(node_llama_cpp.open_node_engine(setup, log=folder / "node.log"))
                 engines[node_llama_cpp.NAME] = node
                 told = f"{node_llama_cpp.VERSION}, its own build of llama.cpp {node.release}"
             except RuntimeError as error:
@@ -127,6 +130,7 @@ def run(*, is_quick: bool, model: str = "", is_gpu: bool = False, threads: int =
 
 async def _run(models: list[str], is_quick: bool, is_gpu: bool, threads: int) -> Report:
     device_id = await _first_gpu() if is_gpu else ""
+    os.environ.update(SPINS)
     peers = build.find_or_build()
     bench = Bench(peers, is_quick=is_quick, threads=threads, device_id=device_id)
     figures: dict[str, float] = {}
@@ -151,7 +155,7 @@ async def _run(models: list[str], is_quick: bool, is_gpu: bool, threads: int) ->
 async def _rounds(engines: dict[str, Engine], setup: Setup, scale: Scale) -> dict[str, list[Run]]:
     """Runs of all engines by name: each round in the opposite order of the one before."""
     runs: dict[str, list[Run]] = {name: [] for name in engines}
-    for number in range(1, scale.rounds + 1):
+    for number in range(1, scale.rounds[setup.slots] + 1):
         workload = _workload(setup, scale, seed=number)
         for name in list(engines) if number % 2 else reversed(engines):
             print(f"\r  {setup.slots} at once, round {number}: {name:<20}", end="", file=sys.stderr, flush=True)
@@ -163,7 +167,7 @@ async def _rounds(engines: dict[str, Engine], setup: Setup, scale: Scale) -> dic
 def _workload(setup: Setup, scale: Scale, *, seed: int) -> Workload:
     """Prompts for one round."""
     requests = scale.requests_alone if setup.slots == 1 else setup.slots
-    return same_length_workload(requests, prompt_words=PROMPT_WORDS, answer_tokens=scale.answer_tokens, seed=seed)
+    return same_length_workload(requests, prompt_words=scale.prompt_words, answer_tokens=scale.answer_tokens, seed=seed)
 
 
 async def _first_gpu() -> str:
@@ -187,6 +191,10 @@ def _figures(model: str, concurrency: int, level: Level) -> dict[str, float]:
         figures[f"vs_{short}{suffix}"] = _ratio(ours, runs, of=lambda run: run.tokens_per_s)
         if all(run.cpu_s for run in runs):
             figures[f"cpu_vs_{short}{suffix}"] = _ratio(ours, runs, of=lambda run: run.tokens_per_cpu_s)
+    # what its server costs llama.cpp: one that cost nothing would be at 1, and no engine over the same library beats it
+    bare = level.runs[batched_bench.NAME]
+    server = level.runs[llama_server.NAME]
+    figures[f"llama_server_vs_batched_bench{suffix}"] = _ratio(server, bare, of=lambda run: run.tokens_per_s)
     step_s = level.after.step_s - level.before.step_s
     if step_s > 0:
         decode_s = level.after.decode_s - level.before.decode_s
@@ -196,10 +204,14 @@ def _figures(model: str, concurrency: int, level: Level) -> dict[str, float]:
     return figures
 
 
-def _speeds(level: Level) -> dict[str, float]:
-    return {
-        name: round(statistics.median(run.tokens_per_s for run in runs), 1) for name, runs in level.runs.items()
-    }
+def _speeds(level: Level) -> dict[str, str]:
+    """Median tokens a second of each engine, and the middle half of its runs: what the ratios are to be believed by."""
+    return {name: _spread([run.tokens_per_s for run in runs]) for name, runs in level.runs.items()}
+
+
+def _spread(values: list[float]) -> str:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return f"{middle:.1f} ({low:.1f}-{high:.1f})"
 
 
 def _ratio(ours: list[Run], theirs: list[Run], *, of: Callable[[Run], float]) -> float:
