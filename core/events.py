@@ -11,7 +11,8 @@ from core.device import Benchmark, Machine, Reading
 from core.job import JobId, JobState, JobTerms, Price, Timing, Usage
 from core.memory import FailedLoad, MeasuredLoad
 from core.model_card import ModelCard
-from core.plan import Choice
+from core.plan import Choice, Plan
+from core.speed_record import MeasuredRun
 
 
 class NetworkNamed(msgspec.Struct, frozen=True, tag="network_named"):
@@ -63,6 +64,20 @@ class PlanChosen(msgspec.Struct, frozen=True, tag="plan_chosen"):
     choice: Choice
 
 
+class PlanPinned(msgspec.Struct, frozen=True, tag="plan_pinned"):
+    """The owner keeps this plan for its model."""
+
+    at: float
+    plan: Plan
+
+
+class PlanUnpinned(msgspec.Struct, frozen=True, tag="plan_unpinned"):
+    """The owner lets the plan of this model be chosen again."""
+
+    at: float
+    model: str
+
+
 class LoadMeasured(msgspec.Struct, frozen=True, tag="load_measured"):
     """How much memory a plan takes on a device, counted before or at its load."""
 
@@ -75,6 +90,13 @@ class MemoryRanOut(msgspec.Struct, frozen=True, tag="memory_ran_out"):
 
     at: float
     failure: FailedLoad
+
+
+class SpeedMeasured(msgspec.Struct, frozen=True, tag="speed_measured"):
+    """How fast a plan was here, in a finished job or on trial. Only the newest few thousand of these facts are kept."""
+
+    at: float
+    run: MeasuredRun
 
 
 class JoinRequested(msgspec.Struct, frozen=True, tag="join_requested"):
@@ -193,8 +215,11 @@ Fact = (
     | ModelAdded
     | ModelRemoved
     | PlanChosen
+    | PlanPinned
+    | PlanUnpinned
     | LoadMeasured
     | MemoryRanOut
+    | SpeedMeasured
     | JoinRequested
     | LeaveRequested
     | WorkPaused
@@ -276,6 +301,15 @@ class JobProgressed(msgspec.Struct, frozen=True, tag="job_progressed"):
     tokens_per_s: float
 
 
+class JobAsked(msgspec.Struct, frozen=True, tag="job_asked"):
+    """Somebody asked what a job would cost here, whether or not it comes to us; output_tokens: how many are likely."""
+
+    at: float
+    job_id: JobId
+    prompt_tokens: int
+    output_tokens: int
+
+
 class JobDeclined(msgspec.Struct, frozen=True, tag="job_declined"):
     """A job was refused before it was taken, and why."""
 
@@ -346,6 +380,7 @@ Notice = (
     | PeersCounted
     | JobStarted
     | JobProgressed
+    | JobAsked
     | JobDeclined
     | QueueOrdered
     | ThroughputMeasured

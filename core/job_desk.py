@@ -232,6 +232,8 @@ class JobDesk:
             return self._declined(request, f"The price is {price.output_per_mtok} per million tokens.")
         if reason := self._lanes.refusal(source.payer.id, price):
             return self._declined(request, reason)
+        likely = round(min(request.terms.max_tokens, self._server.scheduler.predicted_tokens))
+        self._journal.announce(e.JobAsked(now, request.terms.job_id, prompt_tokens, likely))
         verdict = self._server.scheduler.admit(request.terms, prompt_tokens, now=now)
         if isinstance(verdict, Refused):
             return self._declined(request, verdict.reason, retry_after_s=verdict.retry_after_s)

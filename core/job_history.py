@@ -10,6 +10,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from core import events as e
+from core.demand import Asked, Demand
 from core.job import Job, JobId, JobState, Price
 from core.node_state import NodeState, Served
 from core.payments.ledger import bill
@@ -19,7 +20,9 @@ MAX_DECLINED_JOBS = 100
 MAX_DAYS = 400
 DAY_S = 86_400
 
-JobEvent = e.JobQueued | e.JobStarted | e.JobProgressed | e.JobEnded | e.JobDeclined | e.QueueOrdered
+JobEvent = (
+    e.JobQueued | e.JobStarted | e.JobProgressed | e.JobEnded | e.JobAsked | e.JobDeclined | e.QueueOrdered
+)
 
 
 def apply_job(state: NodeState, event: JobEvent) -> NodeState:
@@ -34,6 +37,9 @@ def apply_job(state: NodeState, event: JobEvent) -> NodeState:
             return _progressed(state, event)
         case e.JobEnded():
             return _ended(state, event)
+        case e.JobAsked():
+            asked = Asked(event.job_id, event.at, event.prompt_tokens, event.output_tokens)
+            return replace(state, demand=state.demand.with_quote(asked))
         case e.JobDeclined():
             job = Job(event.terms, Price(0, 0), JobState.DECLINED, event.at, ended_at=event.at, reason=event.reason)
             return replace(state, declined=state.declined + 1, ended=_keep(job, state.ended))
@@ -118,7 +124,16 @@ def _ended(state: NodeState, event: e.JobEnded) -> NodeState:
         days=kept,
         ledger=bill(state.ledger, job.payer, amount=event.amount),
         idle_since=idle_since,
+        demand=_demand(state, event),
     )
+
+
+def _demand(state: NodeState, event: e.JobEnded) -> Demand:
+    """What was asked for, now that a job shows what it took; one that did not end by itself shows nothing."""
+    if event.state is not JobState.FINISHED:
+        return state.demand
+    caches = state.choice is not None and state.choice.plan.prefix_cache
+    return state.demand.with_end(event.job_id, event.at, usage=event.usage, timing=event.timing, caches=caches)
 
 
 def _counted(served: Served, job: Job, *, event: e.JobEnded) -> Served:

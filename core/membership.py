@@ -20,9 +20,11 @@ from core.job import Price
 from core.job_desk import DeskPorts, JobDesk
 from core.journal import Journal
 from core.lane_book import Terms
+from core.learning import Learning
 from core.model_server import LoadFailed, ModelServer
 from core.offer import Offer
 from core.payments.settlement import Settlement
+from core.plan import Estimate
 from core.preparation import Preparation, Prepared
 from core.pricing import Costs, next_price
 from core.probe import is_on_battery
@@ -77,6 +79,7 @@ class Membership:
         self._is_draining = False
         self._rule = ""
         self._price: Price | None = None
+        self._learning: Learning | None = None
         self.desk: JobDesk | None = None
 
     async def run(self) -> None:
@@ -123,6 +126,8 @@ class Membership:
         text = f"Loading {card.title} · {choice.plan.quantization}"
         journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.6, text))
         server = ModelServer(journal, choice, path=prepared.path, log=self._parts.log)
+        limit_c = self._parts.terms.settings.max_temperature_c
+        learning = self._learning = Learning(journal, server, choice=choice, card=card, limit_c=limit_c)
         settlement = self._parts.settlement
         ports = DeskPorts(
             refusal=self._refusal,
@@ -138,6 +143,7 @@ class Membership:
             self.desk = desk
             nursery.start_soon(desk.run)
             nursery.start_soon(desk.watch_stalls)
+            nursery.start_soon(learning.run)
             journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.8, "Looking for peers"))
             joined: Joined = await nursery.start(self._run_swarm, desk, prepared)
             journal.announce(e.NetworkJoined(time.time(), joined.peer_id, joined.addresses))
@@ -198,16 +204,20 @@ class Membership:
             floor_per_mtok=settings.floor_per_mtok,
             tariff_per_kwh=settings.tariff_per_kwh,
             power_w=reading.power_w or 0.0 if reading is not None else 0.0,
-            tokens_per_s=prepared.choice.estimate.decode_low_tokens_per_s,
+            tokens_per_s=self._estimate(prepared).decode_low_tokens_per_s,
         )
         busy = desk.live / prepared.choice.plan.slots if desk is not None else 0.0
         self._price = next_price(self._price, costs, utilisation=busy)
         return self._price
 
+    def _estimate(self, prepared: Prepared) -> Estimate:
+        """What the plan does by what jobs have shown since it was loaded."""
+        return prepared.choice.estimate if self._learning is None else self._learning.estimate
+
     def _offer(self, prepared: Prepared, peer_id: str) -> Offer:
         self._sequence += 1
         now = time.time()
-        estimate, plan, worker = prepared.choice.estimate, prepared.choice.plan, self._parts.terms.worker
+        estimate, plan, worker = self._estimate(prepared), prepared.choice.plan, self._parts.terms.worker
         return Offer(
             peer_id=peer_id,
             model=plan.model,

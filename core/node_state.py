@@ -10,12 +10,14 @@ from enum import StrEnum
 import msgspec
 
 from core import events as e
+from core.demand import Demand
 from core.device import Benchmark, Machine, Reading
 from core.job import Job, JobId
 from core.memory import MemoryRecord
 from core.model_card import ModelCard
 from core.payments.ledger import Ledger
-from core.plan import Choice
+from core.plan import Choice, Plan
+from core.speed_record import SpeedRecord
 
 
 class Presence(StrEnum):
@@ -75,7 +77,10 @@ class NodeState(msgspec.Struct, frozen=True):
     reading: Reading | None = None
     models: dict[str, ModelCard] = {}
     choice: Choice | None = None
+    pins: dict[str, Plan] = {}
     memory: MemoryRecord = MemoryRecord()
+    speeds: SpeedRecord = SpeedRecord()
+    demand: Demand = Demand()
     presence: Presence = Presence.IDLE
     is_join_wanted: bool = False
     joined_at: float | None = None

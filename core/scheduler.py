@@ -61,6 +61,11 @@ class Scheduler:
         self._mean_tokens = FIRST_GUESS_TOKENS
         self._finished = 0
 
+    @property
+    def speed(self) -> Speed:
+        """What promises are made by now."""
+        return self._speed
+
     def calibrate(self, speed: Speed) -> None:
         """Take a newly measured speed; jobs already in the queue keep what was promised to them."""
         self._speed = speed

@@ -5,6 +5,7 @@ Never raises, never reads a clock: an event that fits nothing known leaves the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from msgspec.structs import replace as _replace
@@ -13,6 +14,8 @@ from core import events as e
 from core.job_history import apply_job, credit_job
 from core.node_state import NodeState, Pause, Presence, Progress, Sample
 from core.payments import ledger
+from core.plan import Plan
+from core.speed_record import MeasuredRun, bench_runs
 
 MAX_SAMPLES = 600
 
@@ -25,6 +28,7 @@ Observation = (
     | e.TroubleFound
     | e.AccountRead
 )
+Measurement = e.BenchmarkFinished | e.DevicesMeasured | e.SpeedMeasured | e.LoadMeasured | e.MemoryRanOut
 PresenceEvent = (
     e.JoinRequested
     | e.LeaveRequested
@@ -40,7 +44,9 @@ PresenceEvent = (
 def apply(state: NodeState, event: e.Event) -> NodeState:
     """The state after this event. Total over Event; order of unrelated events does not matter."""
     match event:
-        case e.JobQueued() | e.JobStarted() | e.JobProgressed() | e.JobEnded() | e.JobDeclined() | e.QueueOrdered():
+        case e.JobQueued() | e.JobStarted() | e.JobProgressed() | e.JobEnded():
+            return apply_job(state, event)
+        case e.JobAsked() | e.JobDeclined() | e.QueueOrdered():
             return apply_job(state, event)
         case e.VoucherAccepted():
             return _with_voucher(state, event)
@@ -52,20 +58,19 @@ def apply(state: NodeState, event: e.Event) -> NodeState:
             return _replace(state, ledger=ledger.confirm_payout(state.ledger, event))
         case e.NetworkNamed():
             return _replace(state, network=event)
-        case e.BenchmarkFinished():
-            return _replace(state, benchmark=event.benchmark, progress=None)
-        case e.DevicesMeasured():
-            return _replace(state, measured=event.benchmarks, progress=None)
+        case e.BenchmarkFinished() | e.DevicesMeasured() | e.SpeedMeasured() | e.LoadMeasured() | e.MemoryRanOut():
+            return _apply_measurement(state, event)
         case e.ModelAdded():
             return _replace(state, models={**state.models, event.card.model: event.card})
         case e.ModelRemoved():
-            return _replace(state, models={m: c for m, c in state.models.items() if m != event.model})
+            models = {m: c for m, c in state.models.items() if m != event.model}
+            return _replace(state, models=models, pins=_unpinned(state, event.model))
         case e.PlanChosen():
             return _replace(state, choice=event.choice)
-        case e.LoadMeasured():
-            return _replace(state, memory=state.memory.with_load(event.load))
-        case e.MemoryRanOut():
-            return _replace(state, memory=state.memory.with_failure(event.failure))
+        case e.PlanPinned():
+            return _replace(state, pins={**state.pins, event.plan.model: event.plan})
+        case e.PlanUnpinned():
+            return _replace(state, pins=_unpinned(state, event.model))
         case e.WorkPaused():
             return _replace(state, pause=Pause(event.reason, event.at, event.until))
         case e.WorkResumed():
@@ -82,6 +87,24 @@ def accruing(state: NodeState) -> int:
 def earnings(state: NodeState) -> ledger.Earnings:
     """The five states of the owner's money."""
     return ledger.earnings(state.ledger, accruing(state))
+
+
+def _apply_measurement(state: NodeState, event: Measurement) -> NodeState:
+    match event:
+        case e.BenchmarkFinished():
+            known = _with_runs(state, bench_runs(event.benchmark, state.models))
+            return _replace(known, benchmark=event.benchmark, progress=None)
+        case e.DevicesMeasured():
+            runs = [run for benchmark in event.benchmarks for run in bench_runs(benchmark, state.models)]
+            return _replace(_with_runs(state, runs), measured=event.benchmarks, progress=None)
+        case e.SpeedMeasured():
+            return _with_runs(state, (event.run,))
+        case e.LoadMeasured():
+            return _replace(state, memory=state.memory.with_load(event.load))
+        case e.MemoryRanOut():
+            return _replace(state, memory=state.memory.with_failure(event.failure))
+        case _:
+            assert_never(event)
 
 
 def _apply_presence(state: NodeState, event: PresenceEvent) -> NodeState:
@@ -142,6 +165,17 @@ def _redeem(
             return ledger.fail_transaction(book, event)
         case _:
             assert_never(event)
+
+
+def _with_runs(state: NodeState, runs: Sequence[MeasuredRun]) -> NodeState:
+    speeds = state.speeds
+    for run in runs:
+        speeds = speeds.with_run(run)
+    return _replace(state, speeds=speeds)
+
+
+def _unpinned(state: NodeState, model: str) -> dict[str, Plan]:
+    return {kept: plan for kept, plan in state.pins.items() if kept != model}
 
 
 def _with_voucher(state: NodeState, event: e.VoucherAccepted) -> NodeState:

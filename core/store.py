@@ -19,9 +19,19 @@ from core.node_state import NodeState
 
 BUSY_TIMEOUT_S = 10.0
 SNAPSHOT_EVERY = 500
+# Every job leaves a row of what was measured; the state holds their means, and only these many rows are kept.
+KEPT_SPEEDS = 4_096
+KEPT_PEERS = 256
 FULL_MESSAGES = ("full", "disk i/o error")
 
 _encode = msgspec.json.Encoder().encode
+_FORGET_SPEEDS = """
+    delete from facts where tag = 'speed_measured' and sequence <= coalesce(
+        (select sequence from facts where tag = 'speed_measured' order by sequence desc limit 1 offset ?), 0)
+"""
+_FORGET_PEERS = """
+    delete from peer_rows where peer not in (select peer from peer_rows order by day desc, rowid desc limit ?)
+"""
 
 
 class StoreError(Exception):
@@ -45,7 +55,17 @@ def _create_spending(db: sqlite_utils.Database) -> None:
     db["spending"].create({"worker": str, "cumulative": str, "used": str, "at": float}, pk="worker")
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_create_facts, _create_outbox, _create_spending)
+def _index_speeds(db: sqlite_utils.Database) -> None:
+    db.execute("create index speeds on facts (sequence) where tag = 'speed_measured'")
+
+
+def _create_peer_rows(db: sqlite_utils.Database) -> None:
+    db["peer_rows"].create({"peer": str, "day": int, "body": str}, pk="peer")
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
+    _create_facts, _create_outbox, _create_spending, _index_speeds, _create_peer_rows,
+)  # fmt: skip
 STATE_VERSION = 1
 
 
@@ -88,8 +108,10 @@ class Store:
                 raise StoreError(f"Entry {sequence} of {self._path} cannot be read: {error}.") from error
 
     def save_snapshot(self, sequence: int, state: NodeState) -> None:
-        """Keep the state as of this fact, so that the next start need not replay everything."""
+        """Keep the state as of this fact, so that the next start need not replay everything; the oldest rows of what
+        was measured go."""
         with self._writing() as db:
+            db.execute(_FORGET_SPEEDS, [KEPT_SPEEDS])
             db.execute("delete from snapshots")
             db.execute("insert into snapshots values (?, ?, ?)", [sequence, STATE_VERSION, _encode(state).decode()])
 
@@ -131,6 +153,18 @@ class Store:
             values = [worker, str(cumulative), str(used), at]
             db.execute("insert or replace into spending values (?, ?, ?, ?)", values)
         return cumulative
+
+    def keep_peer_rows(self, peer: str, body: str, *, day: int) -> None:
+        """Keep what one peer has measured, in the place of what it said before; of too many peers the oldest go."""
+        with self._writing() as db:
+            db.execute("insert or replace into peer_rows values (?, ?, ?)", [peer, day, body])
+            db.execute(_FORGET_PEERS, [KEPT_PEERS])
+
+    def peer_rows(self) -> list[str]:
+        """What is kept of peers' measurements, the oldest first."""
+        with self._lock, _readable_errors(self._path):
+            rows = self._db.execute("select body from peer_rows order by day, rowid").fetchall()
+        return [str(body) for (body,) in rows]
 
     def _migrate(self) -> None:
         done = self._db.execute("pragma user_version").fetchone()[0]
