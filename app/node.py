@@ -19,6 +19,7 @@ from app.control_server import ControlServer, open_listener
 from app.lockfile import EngineLock, control_address
 from app.money import Money, open_money
 from app.narration import Tell, narrate, ready_line
+from app.shared_rows import SharedRows
 from app.swarm_port import LibP2PSwarm
 from assets import asset_path
 from core import commands as c
@@ -121,6 +122,8 @@ async def _build(
         endpoint=settings.hub_endpoint,
     )
     await trio.to_thread.run_sync(models.clean)
+    shared = SharedRows(journal, store, settings=settings)
+    await trio.to_thread.run_sync(shared.load)
     preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=settings)
     if not models.cards():
         demo = str(asset_path("demo_model/starling-demo-f16.gguf"))
@@ -139,7 +142,7 @@ async def _build(
     parts = MembershipParts(
         journal=journal,
         preparation=preparation,
-        swarm=LibP2PSwarm(home, money.network, settings=settings),
+        swarm=LibP2PSwarm(home, money.network, settings=settings, rows=shared),
         terms=Terms(worker=party, domain=domain, settings=settings),
         settlement=settlement,
         log=home.logs / "worker.log",

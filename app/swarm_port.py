@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import trio
 
+from app.shared_rows import SharedRows
 from core.home import Home
 from core.job import PeerId
 from core.job_desk import JobDesk
@@ -20,6 +21,7 @@ from core.trouble import Trouble, first_of
 from p2p.byte_stream import ByteStream
 from p2p.identity import Identity, IdentityUnusable
 from p2p.job_stream import serve_job
+from p2p.row_exchange import RowExchange
 from p2p.swarm import Swarm
 from p2p.swarm_errors import PortInUse, SwarmError
 
@@ -29,17 +31,20 @@ FIRST_PEER_S = 3.0
 class LibP2PSwarm:
     """Implements core's SwarmPort for one home and network."""
 
-    def __init__(self, home: Home, network: Network, *, settings: Settings) -> None:
+    def __init__(self, home: Home, network: Network, *, settings: Settings, rows: SharedRows) -> None:
         self._home = home
         self._network = network
         self._settings = settings
+        self._rows = rows
         self._swarm: Swarm | None = None
 
     async def run(
         self, desk: JobDesk, offer: Callable[[str], Offer], *, task_status: trio.TaskStatus[Joined]
     ) -> None:
         """Until cancelled. Raises Trouble."""
-        swarm = self._open(desk)
+        identity = self._identity()
+        exchange = self._rows.exchange(identity)
+        swarm = self._open(desk, identity=identity, exchange=exchange)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(swarm.run)
@@ -47,6 +52,8 @@ class LibP2PSwarm:
                 await self._first_peer(swarm)
                 await swarm.announce(offer(swarm.peer_id))
                 task_status.started(Joined(swarm.peer_id, swarm.addresses()))
+                if self._rows.learns:
+                    nursery.start_soon(exchange.run, swarm)
                 while True:
                     await trio.sleep(OFFER_EVERY_S)
                     await swarm.announce(offer(swarm.peer_id))
@@ -61,11 +68,13 @@ class LibP2PSwarm:
         """How many peers we are connected to."""
         return self._swarm.peer_count if self._swarm is not None else 0
 
-    def _open(self, desk: JobDesk) -> Swarm:
+    def _identity(self) -> Identity:
         try:
-            identity = Identity.open(self._home.identity)
+            return Identity.open(self._home.identity)
         except IdentityUnusable as error:
             raise Trouble(str(error), is_final=True) from None
+
+    def _open(self, desk: JobDesk, *, identity: Identity, exchange: RowExchange) -> Swarm:
         swarm = Swarm(
             identity,
             port=self._settings.listen_port,
@@ -77,7 +86,7 @@ class LibP2PSwarm:
         async def serve(stream: ByteStream, peer: PeerId) -> None:
             await serve_job(stream, desk, peer=peer, sign=identity.sign)
 
-        swarm.serve(serve)
+        swarm.serve(serve, exchange.serve)
         return swarm
 
     async def _first_peer(self, swarm: Swarm) -> None:

@@ -26,6 +26,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     storage_cap_gb is how much the model files may take together (0: what the disk gives): over it, the longest unused
     goes, and a model that may have no other copy only with drop_only_copies. hub_endpoint: what `models install` asks.
+    max_power_w: no plan is chosen whose device is expected to draw more while it serves (0: no limit). explore_when_idle:
+    other plans are tried for seconds while nobody wants anything. learn_from_peers: they are asked for their speeds;
+    share_measurements: they are told ours, without a name, an id or a model title.
     """
 
     network: str = ""
@@ -35,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quality: QualityClass = QualityClass.STANDARD
     join_at_start: bool = False
     max_memory_percent: Percent = 98
+    max_power_w: Annotated[float, msgspec.Meta(ge=0, le=100_000)] = 0.0
     max_temperature_c: Annotated[int, msgspec.Meta(ge=40, le=110)] = 90
     pause_on_battery: bool = True
     tariff_per_kwh: Amount = 250_000
@@ -45,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage_cap_gb: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
     drop_only_copies: bool = False
     hub_endpoint: HubEndpoint = "https://huggingface.co"
+    explore_when_idle: bool = True
+    learn_from_peers: bool = True
+    share_measurements: bool = False
     theme: str = "system"
     reduce_motion: bool = False
 

@@ -26,6 +26,7 @@ from p2p.messages import JOB_PROTOCOL, MAX_ADDRESSES, QUERY_PROTOCOL, Offers, Si
 from p2p.offer_book import OfferBook, freshest, offer_fault
 from p2p.protocol_error import RemoteProtocolError
 from p2p.query_stream import QueryDesk, ask, offers_of
+from p2p.row_messages import ROWS_PROTOCOL
 from p2p.swarm_errors import PeerUnreachable, PortInUse, SwarmError
 
 FIRST_BACKOFF_S = 0.25
@@ -40,7 +41,7 @@ LINGER_S = 0.3
 
 log = logging.getLogger(__name__)
 
-ServeJob = Callable[[ByteStream, PeerId], Awaitable[None]]
+ServeStream = Callable[[ByteStream, PeerId], Awaitable[None]]
 
 
 class Swarm:
@@ -54,7 +55,8 @@ class Swarm:
         self._bootstrap = bootstrap
         self._network = network
         self._host: PeerHost | None = None
-        self._serve_job: ServeJob | None = None
+        self._serve_job: ServeStream | None = None
+        self._serve_rows: ServeStream | None = None
         self._own: dict[str, SignedOffer] = {}
         self._known = OfferBook()
         self._queries = QueryDesk(self._known, self.own_offers, clock=time.time)
@@ -80,9 +82,10 @@ class Swarm:
         """Where we listen, each with our peer id; empty while the host is down."""
         return self._host.addresses() if self._host is not None else ()
 
-    def serve(self, job: ServeJob) -> None:
-        """Call this with each inbound job stream. Without it, job streams are turned away."""
-        self._serve_job = job
+    def serve(self, job: ServeStream, rows: ServeStream | None = None) -> None:
+        """Call these with each inbound stream of jobs, and of questions for what was measured. Without them, such
+        streams are turned away."""
+        self._serve_job, self._serve_rows = job, rows
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and stay joined until cancelled; restarts the host when it fails. Raises PortInUse, SwarmError."""
@@ -138,9 +141,14 @@ class Swarm:
         """A job stream to this peer, dialled if need be; whoever gets it must reset it. Raises PeerUnreachable."""
         return await self._open(peer_id, JOB_PROTOCOL, addresses=addresses)
 
+    async def open_rows(self, peer_id: PeerId) -> ByteStream:
+        """A stream to ask a connected peer what it measured; whoever gets it must reset it. Raises PeerUnreachable."""
+        return await self._open(peer_id, ROWS_PROTOCOL)
+
     async def _run_host(self, task_status: trio.TaskStatus[None]) -> None:
         host = PeerHost(self._identity.seed, network=self._network)
-        host.accept(JOB_PROTOCOL, self._accept_job)
+        host.accept(JOB_PROTOCOL, lambda stream, peer: _accept(self._serve_job, stream, peer=peer))
+        host.accept(ROWS_PROTOCOL, lambda stream, peer: _accept(self._serve_rows, stream, peer=peer))
         host.accept(QUERY_PROTOCOL, self._queries.serve)
         self._told.clear()
         self._provided_at.clear()
@@ -152,12 +160,6 @@ class Swarm:
                 nursery.start_soon(self._stay_joined, host, address)
             nursery.start_soon(self._spread_news, host)
             task_status.started()
-
-    async def _accept_job(self, stream: ByteStream, peer: PeerId) -> None:
-        if self._serve_job is None:
-            await stream.reset()
-            return
-        await self._serve_job(stream, peer)
 
     async def _stay_joined(self, host: PeerHost, address: str) -> None:
         """Keep connected to one bootstrap peer, with back-off while it is away."""
@@ -261,6 +263,13 @@ class Swarm:
             raise PeerUnreachable("This peer is not in the network now.")
         await self._host.connect(peer_id, addresses)
         return await self._host.open_stream(peer_id, protocol)
+
+
+async def _accept(serve: ServeStream | None, stream: ByteStream, *, peer: PeerId) -> None:
+    if serve is None:
+        await stream.reset()
+        return
+    await serve(stream, peer)
 
 
 def provider_key(network: str, model: str) -> bytes:
