@@ -108,8 +108,12 @@ class JobBatch(Generic[S]):
     def allow(self, job_id: JobId, allowance: int) -> None:
         """Raise a job's allowance; it never falls, and an unknown job is ignored."""
         sequence = self.batch.get(job_id)
-        if sequence is not None and sequence.allowance is not None:
-            sequence.allowance = max(sequence.allowance, allowance)
+        if sequence is None or sequence.allowance is None:
+            return
+        was_paused = sequence.is_paused and sequence not in self._away
+        sequence.allowance = max(sequence.allowance, allowance)
+        if was_paused and not sequence.is_paused:
+            self.voices[job_id].come_back(time.perf_counter())
 
     def cancel(self, job_id: JobId) -> list[WorkerReport]:
         """End a job now."""
@@ -182,6 +186,8 @@ class JobBatch(Generic[S]):
                 timing = self.voices[said.sequence.job_id].timing(said.sequence, now=now)
                 self._drop(said.sequence)
                 reports.append(Completed(said.sequence.job_id, said.reason, _usage(said.sequence), timing))
+            elif said.sequence.is_paused:
+                self.voices[said.sequence.job_id].leave(now)
         return reports
 
     def fail(self, sequence: Sequence, fault: RuntimeFault) -> JobFault:

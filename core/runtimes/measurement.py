@@ -22,7 +22,7 @@ from core.runtimes.model_speed import BATCHES, CONTEXT_TOKENS, PREFILL_TOKENS, M
 from core.runtimes.steadiness import FULL, QUICK, TWICE, Effort, Sampled, summarize
 from core.runtimes.synthetic_model import write_synthetic
 from core.runtimes.torch_devices import torch_devices
-from core.worker.messages import MeasureDevice, RunBenchmark
+from core.worker.messages import MeasureDevice, PlanTried, RunBenchmark, TryPlan
 
 RATES_SHARE = 0.2
 
@@ -83,6 +83,16 @@ def measure_device(command: MeasureDevice, tell: Tell) -> Benchmark:
     tell(1.0, "Done")
     found = _benchmark(command.device, rates, measured=Cells(command.shape.name, speeds, tuple(cells)))
     return msgspec.structs.replace(found, shape=command.shape.as_measured)
+
+
+def try_plan(command: TryPlan, tell: Tell) -> PlanTried:
+    """How fast a plan is, as benchmarks measure it. Raises RuntimeFault when it does not load."""
+    plan = msgspec.structs.replace(
+        command.plan, slot_context_tokens=CONTEXT_TOKENS, prefill_chunk=PREFILL_TOKENS, draft_tokens=0, steady=False
+    )
+    speed = model_speed(Path(command.path), plan, effort=QUICK, tell=tell)
+    cell = speed.cell(plan.quantization, 0)
+    return PlanTried(plan, cell.prefill_tokens_per_s, cell.decode_by_batch)
 
 
 def _benchmark(device: Device, rates: Rates, *, measured: Cells) -> Benchmark:

@@ -54,7 +54,8 @@ class ModelSpeed(msgspec.Struct, frozen=True):
 
 
 def model_speed(path: Path, plan: Plan, *, effort: Effort, tell: Tell) -> ModelSpeed:
-    """Measure this file by a plan of at least 8 slots. Raises RuntimeFault when it does not load there."""
+    """Measure this file by a plan, decoding with as many sequences as it has slots for. Raises RuntimeFault when it
+    does not load there."""
     tell(0.0, f"Loading the {plan.quantization} model")
     began = time.perf_counter()
     with (
@@ -66,17 +67,22 @@ def model_speed(path: Path, plan: Plan, *, effort: Effort, tell: Tell) -> ModelS
         begun = [number / effort.rounds for number in range(effort.rounds)]
         rounds = [_round(context, plan, effort=effort, tell=tell, begun=at) for at in begun]
     prefill = tuple(read for read, _ in rounds)
-    return ModelSpeed(load_s, prefill, {batch: tuple(made[batch] for _, made in rounds) for batch in BATCHES})
+    return ModelSpeed(load_s, prefill, {batch: tuple(made[batch] for _, made in rounds) for batch in _batches(plan)})
+
+
+def _batches(plan: Plan) -> tuple[int, ...]:
+    return tuple(batch for batch in BATCHES if batch <= plan.slots)
 
 
 def _round(
     context: LlamaContext, plan: Plan, *, effort: Effort, tell: Tell, begun: float
 ) -> tuple[Sampled, dict[int, Sampled]]:
-    share = 1 / effort.rounds / (1 + len(BATCHES))
+    batches = _batches(plan)
+    share = 1 / effort.rounds / (1 + len(batches))
     tell(begun, f"Reading prompts, {plan.quantization}")
     prefill = steady(effort, lambda: _prefill_rate(context))
     decode = {}
-    for number, batch in enumerate(BATCHES):
+    for number, batch in enumerate(batches):
         many = f", {batch} at a time" if batch > 1 else ""
         tell(begun + share * (1 + number), f"Generating{many}, {plan.quantization}")
         decode[batch] = steady(effort, _decoder(context, batch, effort=effort))

@@ -72,11 +72,11 @@ class Voice(Generic[S]):
         return True
 
     def leave(self, now: float) -> None:
-        """It has lost its slot."""
-        self._left_at = now
+        """It has lost its slot, or waits to be paid for."""
+        self._left_at = now if self._left_at is None else self._left_at
 
     def come_back(self, now: float) -> None:
-        """It has a slot again; the time between is not counted as work."""
+        """It goes on; the time between is not counted as work."""
         away_s = now - (now if self._left_at is None else self._left_at)
         self._left_at = None
         if self._first_at is None:

@@ -146,8 +146,16 @@ class MeasurePlan(msgspec.Struct, frozen=True, tag="measure_plan"):
     path: str
 
 
+class TryPlan(msgspec.Struct, frozen=True, tag="try_plan"):
+    """Measure how fast this plan of this file is, in seconds; answered by Progress and PlanTried or Fault."""
+
+    plan: Plan
+    path: str
+
+
 ServingCommand = Load | Generate | Allow | Cancel | Preempt | Resume | Count | Embed
-WorkerCommand = ServingCommand | Inspect | Quantize | ListDevices | RunBenchmark | MeasureDevice | MeasurePlan
+OneShotCommand = Inspect | Quantize | ListDevices | RunBenchmark | MeasureDevice | MeasurePlan | TryPlan
+WorkerCommand = ServingCommand | OneShotCommand
 
 
 # worker to engine
@@ -267,6 +275,15 @@ class PlanMeasured(msgspec.Struct, frozen=True, tag="plan_measured"):
     device_bytes: dict[str, int]
 
 
+class PlanTried(msgspec.Struct, frozen=True, tag="plan_tried"):
+    """What was measured, in tokens per second: decoding over the whole batch, up to the plan's slots. plan is the one
+    that was measured: as asked, but with the context and the chunk of a benchmark."""
+
+    plan: Plan
+    prefill_tokens_per_s: float
+    decode_by_batch: dict[int, float]
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """How far a long piece of work is, 0 to 1, and what it is doing."""
 
@@ -322,6 +339,7 @@ WorkerReport = (
     | Quantized
     | Devices
     | PlanMeasured
+    | PlanTried
     | Progress
     | BenchmarkDone
     | Heartbeat

@@ -22,6 +22,7 @@ from core.worker.messages import (
     Quantize,
     Quantized,
     RunBenchmark,
+    TryPlan,
     WorkerCommand,
     WorkerReport,
 )
@@ -46,6 +47,8 @@ def run_task(command: WorkerCommand, send: Send) -> None:
             send(BenchmarkDone(measurement.measure_device(command, _progress(send))))
         case MeasurePlan():
             send(load_plan.measure_plan(command))
+        case TryPlan():
+            send(measurement.try_plan(command, _progress(send)))
         case RunBenchmark():
             send(BenchmarkDone(measurement.measure(command, _progress(send))))
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_a_paused_job_keeps_its_slot_and_resumes_with_the_same_text(runtime: Lla
     parts = [part.get(JobId("job-3"), "") for part in (first, second, third)]
     assert "".join(parts) == whole[JobId("job-3")]
     assert not runtime.has_jobs
+
+
+def test_what_a_job_waits_for_its_money_is_no_work(runtime: LlamaRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, waited = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + sum(waited))
+    _run(runtime, _job(3, allowance=5))
+    waited.append(1000.0)
+    runtime.allow(JobId("job-3"), 5)
+    waited.append(1000.0)
+    runtime.allow(JobId("job-3"), 500)
+    _, reports = _drain(runtime)
+    (done,) = [report for report in reports if isinstance(report, Completed)]
+    assert 0 < done.timing.decode_s < 100 and done.timing.prefill_s < 100
 
 
 def test_a_job_that_reaches_its_allowance_says_so_even_without_text(runtime: LlamaRuntime) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from core.device import Device, DeviceKind
+from core.explorer import attempt
 from core.job import ChatMessage, JobId, Sampling
 from core.plan import Plan
 from core.worker import messages as w
@@ -183,6 +184,24 @@ async def test_a_quick_benchmark_measures_everything(model: Path) -> None:
     b = report.benchmark
     assert set(b.decode_by_batch) == {1, 4, 8}
     assert min(b.memory_bandwidth_gbs, b.matrix_tflops, b.prefill_tokens_per_s, *b.decode_by_batch.values()) > 0
+
+
+async def test_a_plan_is_tried_with_as_many_sequences_as_it_has_slots_for(model: Path) -> None:
+    plan = msgspec.structs.replace(PLAN, slots=4, prefill_chunk=32, draft_tokens=3, steady=True)
+    report = await run_once(w.TryPlan(plan, str(model)), deadline_s=60)
+    assert isinstance(report, w.PlanTried)
+    assert set(report.decode_by_batch) == {1, 4} and min(report.decode_by_batch.values()) > 0
+    assert report.prefill_tokens_per_s > 0 and report.plan.slots == 4 and report.plan.draft_tokens == 0
+
+
+async def test_a_trial_that_does_not_load_is_a_fault(tmp_path: Path) -> None:
+    assert isinstance(await attempt(w.TryPlan(PLAN, str(tmp_path / "no.gguf"))), w.Fault)
+
+
+async def test_a_trial_that_is_cancelled_ends_at_once(model: Path) -> None:
+    with trio.move_on_after(0.7) as trial:
+        await attempt(w.TryPlan(PLAN, str(model)))
+    assert trial.cancelled_caught and trio.current_time() - trial.deadline < 1.0
 
 
 async def test_a_childs_temporary_folder_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
