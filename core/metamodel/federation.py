@@ -8,15 +8,14 @@ voters differ; what is physically impossible, or far from all others, has no vot
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from math import exp, isfinite, log, log2
+from collections.abc import Sequence
+from math import isfinite, log, log2
 from statistics import median
 
 import msgspec
 
 from core.device import Device, DeviceKind, ModelShape
 from core.job import PeerId
-from core.metamodel.correction import Observation
 from core.metamodel.features import Case, Rates, Workload, backend_of
 from core.metamodel.own_measurements import Question, case_of
 from core.metamodel.quantizations import kv_type, quantization
@@ -220,13 +219,6 @@ def centre(residuals: Sequence[float]) -> float:
     """The median of those within a factor of two of the median of all. Must not be empty."""
     middle = median(residuals)
     return median([r for r in residuals if abs(r - middle) <= ALIKE])
-
-
-def agreed_observations(found: Iterable[Agreed], predicted: Sequence[float]) -> tuple[Observation, ...]:
-    """As measurements of this device, beside what is predicted of it for the same questions, in the same order."""
-    return tuple(
-        Observation(one.case, said * exp(one.residual), said) for one, said in zip(found, predicted, strict=True)
-    )
 
 
 def _centre(votes: Sequence[Vote]) -> float | None:

@@ -5,13 +5,10 @@ Pure. Never predicts, and never uses a run of another driver or runtime: what wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from core.device import Device, ModelShape
 from core.memory import device_key
-from core.metamodel.correction import Observation
 from core.metamodel.features import Case, Rates, Workload, case
 from core.model_card import ModelCard, ModelVariant
 from core.plan import Plan
@@ -57,11 +54,6 @@ def prefill_seen(record: SpeedRecord, device: Device, *, place: Place, able: Rat
         Seen(_prompt_case(cell.run, device, able=able), cell.run.prefill_tokens_per_s, cell.prefills)
         for cell in (alone or known)[-MAX_SEEN:]
     )
-
-
-def observations(seen: Sequence[Seen], predicted: Sequence[float]) -> tuple[Observation, ...]:
-    """What was seen beside what the uncorrected prediction says of the same questions, in the same order."""
-    return tuple(Observation(s.case, s.measured, said) for s, said in zip(seen, predicted, strict=True))
 
 
 def case_of(question: Question, device: Device, *, able: Rates) -> Case:

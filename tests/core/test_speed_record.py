@@ -15,7 +15,7 @@ from core.job import Timing, Usage
 from core.journal import Journal
 from core.memory import device_key
 from core.metamodel.features import Rates
-from core.metamodel.own_measurements import decode_seen, observations, place_of, prefill_seen
+from core.metamodel.own_measurements import decode_seen, place_of, prefill_seen
 from core.node_state import NodeState
 from core.plan import Plan
 from core.speed_record import (
@@ -134,7 +134,6 @@ def test_own_runs_answer_the_questions_that_are_predicted() -> None:
     prefill = prefill_seen(record, GPU, place=place_of(GPU, "llama.cpp 1"), able=ABLE)
     assert [(s.measured, s.case.batch, s.case.depth, s.case.layers) for s in decode] == [(50.0, 1.0, 200.0, 32.0)]
     assert [(s.measured, s.case.prompt_tokens, s.case.bandwidth_gbs) for s in prefill] == [(900.0, 300.0, 400.0)]
-    assert observations(decode, [40.0])[0].predicted == 40.0
 
 
 def test_runs_in_company_speak_only_where_none_was_alone() -> None:

@@ -19,7 +19,6 @@ from core.metamodel.federation import (
     SharedRow,
     Vote,
     agreed,
-    agreed_observations,
     centre,
     decode_case_of,
     is_alike,
@@ -143,9 +142,9 @@ def test_what_cannot_be_has_no_vote_but_lets_the_others_weigh_as_much() -> None:
     assert agreed([*honest, *void]) == agreed(votes([0.2] * 20))
 
 
-def test_what_is_agreed_becomes_an_observation() -> None:
-    (seen,) = agreed_observations(agreed(votes([0.2] * 10)), [80.0])
-    assert seen.predicted == 80.0 and 80 * exp(0.11) < seen.measured < 80 * exp(0.2)
+def test_many_peers_are_believed_more_than_few() -> None:
+    few, many = (agreed(votes([0.2] * count))[0].residual for count in (6, 60))
+    assert 0 < few < 0.1 < many < 0.2
 
 
 def test_a_cell_with_many_voters_may_depart_from_the_whole() -> None:
