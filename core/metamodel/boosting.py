@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import product
-from math import log, sqrt
+from math import sqrt
 
-import lightgbm
 import msgspec
 import numpy as np
 
+from core.metamodel.columns import Columns, Vector, columns
 from core.metamodel.figures import Figure, log_speed
-from core.metamodel.inputs import PHYSICAL, quantities
-from core.metamodel.predictor import Phase, Prior, Side, Vector, ratios, roofline
+from core.metamodel.inputs import PHYSICAL, Table, quantities
+from core.metamodel.predictor import Phase, Prior, Side, ratios, roofline_speeds
 from core.metamodel.roofline import Constants, constants_for
 
 ROUNDS = 120
@@ -42,6 +42,14 @@ _GRID = {
 _MATRIX_GRID = (0.05, 0.08, 0.12, 0.18, 0.25, 0.35, 0.45, 0.6, 0.8)
 
 
+class _Rows(msgspec.Struct, frozen=True):
+    """Rows of one kind with what they are measured by: log speeds and trust."""
+
+    cases: Columns
+    target: Vector
+    trust: Vector
+
+
 def fit(figures: Sequence[Figure]) -> Prior:
     """The whole prior but for its spreads and datasheet rates. figures must hold rows of both phases."""
     constants = fit_constants(figures)
@@ -60,14 +68,12 @@ def weights(figures: Sequence[Figure]) -> list[float]:
 
 def fit_side(figures: Sequence[Figure], phase: Phase, *, constants: dict[str, Constants]) -> Side:
     """Two boosters for one phase: on the roofline's residual, and raw."""
-    rows = [f for f in figures if f.phase is phase]
-    physical = np.array([quantities(f.case) for f in rows])
-    target = np.array([log_speed(f) for f in rows])
-    bound = np.array([log(roofline(phase, f.case, constants=constants)) for f in rows])
-    trust = np.array(weights(rows))
+    rows = _rows([f for f in figures if f.phase is phase])
+    physical = quantities(rows.cases)
+    bound = np.log(roofline_speeds(phase, rows.cases, constants=constants))
     return Side(
-        residual=_boost(np.array([ratios(phase, f.case) for f in rows]), target - bound, trust=trust),
-        raw=_boost(physical, target, trust=trust),
+        residual=_boost(ratios(phase, rows.cases), rows.target - bound, trust=rows.trust),
+        raw=_boost(physical, rows.target, trust=rows.trust),
         lowest=tuple(float(v) for v in physical[:, :PHYSICAL].min(axis=0)),
         highest=tuple(float(v) for v in physical[:, :PHYSICAL].max(axis=0)),
     )
@@ -82,34 +88,46 @@ def fit_constants(figures: Sequence[Figure]) -> dict[str, Constants]:
     return {backend: _fit_backend(found, backend) for backend, found in sorted(rows.items())}
 
 
-def _fit_backend(rows: list[Figure], backend: str) -> Constants:
+def _fit_backend(found: list[Figure], backend: str) -> Constants:
     best = constants_for(backend, {})
-    alone = [f for f in rows if f.phase is Phase.DECODE and f.case.batch == 1]
-    batched = [f for f in rows if f.phase is Phase.DECODE and f.case.batch > 1]
-    prefill = [f for f in rows if f.phase is Phase.PREFILL]
+    alone = [f for f in found if f.phase is Phase.DECODE and f.case.batch == 1]
+    batched = [f for f in found if f.phase is Phase.DECODE and f.case.batch > 1]
+    prefill = [f for f in found if f.phase is Phase.PREFILL]
     if len(alone) >= _MIN_ROWS:
         tries = [
             msgspec.structs.replace(best, bandwidth_share=e, layer_s=tau)
             for e, tau in product(_GRID["bandwidth_share"], _GRID["layer_s"])
         ]
-        best = min(tries, key=lambda c: _loss(alone, c))
+        best = _best(Phase.DECODE, alone, tries=tries)
     if len(batched) >= _MIN_ROWS:
         tries = [msgspec.structs.replace(best, batch_matrix_share=share) for share in _MATRIX_GRID]
-        best = min(tries, key=lambda c: _loss(batched, c))
+        best = _best(Phase.DECODE, batched, tries=tries)
     if len(prefill) >= _MIN_ROWS:
         tries = [msgspec.structs.replace(best, matrix_share=share) for share in _MATRIX_GRID]
-        best = min(tries, key=lambda c: _loss(prefill, c))
+        best = _best(Phase.PREFILL, prefill, tries=tries)
     return best
 
 
-def _loss(rows: list[Figure], constants: Constants) -> float:
-    """Weighted mean absolute log error, capped so that a wrong row cannot pull the constants."""
-    total, trust = 0.0, weights(rows)
-    for f, w in zip(rows, trust, strict=True):
-        total += w * min(1.0, abs(log_speed(f) - log(roofline(f.phase, f.case, constants={f.case.backend: constants}))))
-    return total / sum(trust)
+def _best(phase: Phase, figures: list[Figure], *, tries: list[Constants]) -> Constants:
+    """The constants of least weighted mean absolute log error, capped so that a wrong row cannot pull them."""
+    rows = _rows(figures)
+    backend = figures[0].case.backend
+
+    def loss(constants: Constants) -> float:
+        bound = np.log(roofline_speeds(phase, rows.cases, constants={backend: constants}))
+        return float(np.average(np.minimum(1.0, np.abs(rows.target - bound)), weights=rows.trust))
+
+    return min(tries, key=loss)
 
 
-def _boost(inputs: Vector, target: Vector, *, trust: Vector) -> str:
+def _rows(figures: Sequence[Figure]) -> _Rows:
+    return _Rows(
+        columns([f.case for f in figures]), np.array([log_speed(f) for f in figures]), np.array(weights(figures))
+    )
+
+
+def _boost(inputs: Table, target: Vector, *, trust: Vector) -> str:
+    import lightgbm
+
     rows = lightgbm.Dataset(inputs, target, weight=trust / trust.mean())
     return str(lightgbm.train(dict(_LIGHTGBM), rows, num_boost_round=ROUNDS).model_to_string())

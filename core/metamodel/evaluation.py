@@ -1,232 +1,180 @@
-"""How wrong the meta-model is, honestly: every device is predicted by a model that never saw it.
+"""What the meta-model and its rivals say of published figures, honestly: by a prior that never saw the device.
 
-Pure but for the fitting. Compares with the roofline alone and with the rival formula 0.55 x bandwidth / size; with no
-own measurement and with one. A peer is a device with its backend, its number of GPUs and its build.
+Pure but for the fitting. Leaves out whole devices, or whole sources to see whether a source's habits were learned
+instead of its machines'. Never scores: core.metamodel.scores does.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from math import exp, log
-from statistics import median
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from core.metamodel.boosting import fit
-from core.metamodel.correction import Observation, nearness, offset
-from core.metamodel.figures import Figure, Load
-from core.metamodel.fit import FREE_SHARE, GPU_OVERHEAD_BYTES
-from core.metamodel.predictor import Phase, Prediction, Predictor, Prior, Spread, bounds, narrowing, roofline
+from core.metamodel.columns import Columns, Vector, columns
+from core.metamodel.correction import Correction, Observation
+from core.metamodel.figures import Figure, log_speed
+from core.metamodel.predictor import Parts, Phase, Predictor, Prior
 
+RIVAL, ROOFLINE, RESIDUAL, RAW, OURS = (
+    "rival: 0.55 x bandwidth / size", "roofline alone", "residual booster alone", "raw booster alone", "ours",
+)  # fmt: skip
 RIVAL_SHARE = 0.55
 OWN_FOLD_ROWS = 20
 SMALL_FOLDS = 8
 OWN_RUNS = 6
-UNVERIFIED = 0.5
+VERIFIED = 0.5
+_SUBMISSION = re.compile(r"-([0-9a-f]{8})(?:-\d+)?\.json")
+# What a plan decides, and two runs of one machine may therefore differ in, in the settings that sources write down.
+_PLANNED = re.compile(
+    r"\b(?:fa|b|ub|ctx|kv|ngl|pp|tg|np|prompt) ?=?(?:-b )?\w+\b|\b(?:batched|llama)-bench\b", re.IGNORECASE
+)
+Places = NDArray[np.intp]
 
 
-class Guess(msgspec.Struct, frozen=True):
-    """One figure, and what was said of it by a model that had not seen its device (tokens per second)."""
+class Told(msgspec.Struct, frozen=True):
+    """Figures of one phase, and what each predictor said of them, as log tokens per second, before any own run."""
 
-    figure: Figure
-    said: Prediction
-    formula: float
+    phase: Phase
+    figures: tuple[Figure, ...]
+    measured: Vector
+    said: dict[str, Vector]
+    outside: Vector
 
-
-class Rerun(msgspec.Struct, frozen=True):
-    """What is said of a figure once another of its peer is known, and how alike the two are (1: the same cell)."""
-
-    guess: Guess
-    said: float
-    nearness: float
-
-
-class Score(msgspec.Struct, frozen=True):
-    """Median relative errors in percent: over rows, and over devices; rows counts the predictions."""
-
-    rows: int
-    devices: int
-    over_rows: float
-    over_devices: float
+    def where(self, kept: Callable[[Figure], bool]) -> Told:
+        """The figures for which kept is true."""
+        rows = np.array([i for i, f in enumerate(self.figures) if kept(f)], dtype=np.intp)
+        return Told(
+            phase=self.phase,
+            figures=tuple(self.figures[i] for i in rows),
+            measured=self.measured[rows],
+            said={name: values[rows] for name, values in self.said.items()},
+            outside=self.outside[rows],
+        )
 
 
-class Report(msgspec.Struct, frozen=True):
-    """Scores by title; fit_right of fit_loads were told rightly; spreads are the conformal log factors by phase.
+class Reruns(msgspec.Struct, frozen=True):
+    """Predictions after own runs: of row rows[i] by each predictor, and how much the runs tell of it (0 to 1)."""
 
-    coverage: the share of rows after one own run within their bounds, by phase (80 % is the aim).
-    """
-
-    scores: dict[str, Score]
-    fit_right: int
-    fit_loads: int
-    spreads: dict[str, Spread]
-    coverage: dict[str, float]
+    rows: Places
+    said: dict[str, Vector]
+    nearness: Vector
 
 
-def left_out(figures: Sequence[Figure]) -> list[Guess]:
-    """Each figure by a prior fitted without its device; devices with few rows are left out in groups."""
-    guesses = []
-    for fold in _folds(figures):
-        prior = fit([f for f in figures if f.device not in fold])
-        guesses += guess([f for f in figures if f.device in fold], prior)
-    return guesses
+def left_out(figures: Sequence[Figure], folds: Sequence[set[str]], *, key: Callable[[Figure], str]) -> list[Told]:
+    """Both phases, each figure by a prior fitted without its fold (key says what a figure belongs to)."""
+    told: dict[Phase, list[Told]] = {phase: [] for phase in Phase}
+    for fold in folds:
+        prior = fit([f for f in figures if key(f) not in fold])
+        for found in tell([f for f in figures if key(f) in fold], prior):
+            told[found.phase].append(found)
+    return [_joined(parts) for parts in told.values()]
 
 
-def guess(figures: Sequence[Figure], prior: Prior) -> list[Guess]:
-    """What this prior says of these figures."""
+def tell(figures: Sequence[Figure], prior: Prior) -> list[Told]:
+    """What this prior says of these figures, the two phases apart."""
     predictor = Predictor(prior)
-    guesses = []
-    for phase in Phase:
-        rows = [f for f in figures if f.phase is phase]
-        said = predictor.predict(phase, [f.case for f in rows])
-        formula = [roofline(phase, f.case, constants=prior.constants) for f in rows]
-        guesses += [Guess(*row) for row in zip(rows, said, formula, strict=True)]
-    return guesses
+    return [_told(phase, tuple(f for f in figures if f.phase is phase), predictor=predictor) for phase in Phase]
 
 
-def report(guesses: Sequence[Guess], loads: Sequence[Load]) -> Report:
-    """The table: decode and prefill, by us, by the formula, by the rival; cold and after one own measurement."""
-    scores: dict[str, Score] = {}
-    for title, kept in _selections().items():
-        rows = [g for g in guesses if kept(g)]
-        if rows:
-            scores |= {f"{title}: {name}": score for name, score in _scores(rows).items()}
-    right = sum(says_fits(load) is not load.out_of_memory for load in loads)
-    spreads = {phase: spread(guesses, phase) for phase in Phase}
-    return Report(
-        scores=scores,
-        fit_right=right,
-        fit_loads=len(loads),
-        spreads={phase.value: found for phase, found in spreads.items()},
-        coverage={phase.value: _coverage(_verified(guesses, phase), found) for phase, found in spreads.items()},
-    )
+def device(figure: Figure) -> str:
+    """What is left out together to be honest about unseen GPUs."""
+    return figure.device
 
 
-def spread(guesses: Sequence[Guess], phase: Phase) -> Spread:
-    """Device-wise conformal bounds: 10 and 90 % of log(measured / said), every device counting the same.
-
-    Rows that nobody has checked are left out: their faults are not the machine's.
-    """
-    rows = _verified(guesses, phase)
-    cold = [(g.figure.device, log(g.figure.tokens_per_s / g.said.tokens_per_s)) for g in rows]
-    runs = list(after_one_run(rows))
-    own = [(r.guess.figure.device, log(r.guess.figure.tokens_per_s / r.said) / narrowing(r.nearness)) for r in runs]
-    low, high = _bounds(cold)
-    own_low, own_high = _bounds(own or cold)
-    return Spread(low=low, high=high, own_low=own_low, own_high=own_high)
+def source(figure: Figure) -> str:
+    """The repository that a figure comes from, whatever the file."""
+    return "/".join(figure.source.split(" ")[0].split("/")[:2])
 
 
-def after_one_run(rows: Sequence[Guess]) -> Iterable[Rerun]:
-    """Every row with what we say of it after one other row of its peer was measured (six, evenly drawn, in turn)."""
-    peers: defaultdict[tuple[str, str, int, str, str], list[Guess]] = defaultdict(list)
-    for row in rows:
-        peers[_peer(row.figure)].append(row)
-    for found in peers.values():
-        for measured in found[:: max(1, -(-len(found) // OWN_RUNS))]:
-            yield from (_rerun(row, measured) for row in found if row is not measured)
-
-
-def says_fits(load: Load) -> bool:
-    """The arithmetic of core.metamodel.fit on a published load."""
-    needed = load.file_bytes + load.kv_bytes + GPU_OVERHEAD_BYTES * load.gpus
-    return needed <= FREE_SHARE * load.memory_bytes * load.gpus
-
-
-def _rerun(row: Guess, measured: Guess) -> Rerun:
-    seen = (Observation(measured.figure.case, measured.figure.tokens_per_s, measured.said.tokens_per_s),)
-    change = offset(row.figure.case, seen, outside=row.said.outside)
-    near = nearness(row.figure.case, measured.figure.case)
-    return Rerun(row, row.said.tokens_per_s * exp(change), near)
-
-
-def _scores(rows: Sequence[Guess]) -> dict[str, Score]:
-    scores = {
-        "ours, cold": _score((g, g.said.tokens_per_s) for g in rows),
-        "roofline alone": _score((g, g.formula) for g in rows),
-    }
-    if rows[0].figure.phase is Phase.DECODE:
-        scores["rival"] = _score((g, _rival(g)) for g in rows)
-    own = list(after_one_run(rows))
-    if own:
-        scores["ours, one own run"] = _score((r.guess, r.said) for r in own)
-    return scores
-
-
-def _selections() -> dict[str, Callable[[Guess], bool]]:
-    def decode(g: Guess) -> bool:
-        return g.figure.phase is Phase.DECODE
-
-    return {
-        "decode, llama.cpp, one stream": lambda g: decode(g) and _is_ours(g) and g.figure.case.batch == 1,
-        "decode, same, benches only": lambda g: (
-            decode(g) and _is_ours(g) and g.figure.case.batch == 1 and g.figure.weight == 1
-        ),
-        "decode, llama.cpp, batched": lambda g: decode(g) and _is_ours(g) and g.figure.case.batch > 1,
-        "decode, every runtime": decode,
-        "prefill, llama.cpp": lambda g: not decode(g) and _is_ours(g),
-        "prefill, same, benches only": lambda g: not decode(g) and _is_ours(g) and g.figure.weight == 1,
-    }
-
-
-def _score(said: Iterable[tuple[Guess, float]]) -> Score:
-    errors: defaultdict[str, list[float]] = defaultdict(list)
-    for g, speed in said:
-        errors[g.figure.device].append(100 * abs(speed / g.figure.tokens_per_s - 1))
-    everything = [e for found in errors.values() for e in found]
-    return Score(
-        rows=len(everything),
-        devices=len(errors),
-        over_rows=round(median(everything), 2),
-        over_devices=round(median(median(found) for found in errors.values()), 2),
-    )
-
-
-def _rival(g: Guess) -> float:
-    """The formula of a well-known rival, given the active bytes of sparse models, which helps it."""
-    return RIVAL_SHARE * g.figure.case.bandwidth_gbs * 1e9 / g.figure.case.active_bytes
-
-
-def _verified(guesses: Sequence[Guess], phase: Phase) -> list[Guess]:
-    return [g for g in guesses if g.figure.phase is phase and _is_ours(g) and g.figure.weight > UNVERIFIED]
-
-
-def _coverage(rows: Sequence[Guess], spread_: Spread) -> float:
-    """The share of rows within their bounds after one own run, every device counting the same."""
-    inside: defaultdict[str, list[bool]] = defaultdict(list)
-    for r in after_one_run(rows):
-        low, high = bounds(spread_, r.nearness)
-        inside[r.guess.figure.device].append(low <= log(r.guess.figure.tokens_per_s / r.said) <= high)
-    shares = [sum(found) / len(found) for found in inside.values()]
-    return round(sum(shares) / max(1, len(shares)), 4)
-
-
-def _bounds(residuals: Sequence[tuple[str, float]]) -> tuple[float, float]:
-    rows = Counter(device for device, _ in residuals)
-    ordered = sorted((value, 1 / rows[device]) for device, value in residuals)
-    return _quantile(ordered, 0.1), _quantile(ordered, 0.9)
-
-
-def _quantile(ordered: Sequence[tuple[float, float]], share: float) -> float:
-    target, passed = share * sum(w for _, w in ordered), 0.0
-    for value, weight in ordered:
-        passed += weight
-        if passed >= target:
-            return round(value, 4)
-    return round(ordered[-1][0], 4) if ordered else 0.0
-
-
-def _folds(figures: Sequence[Figure]) -> list[set[str]]:
+def device_folds(figures: Sequence[Figure]) -> list[set[str]]:
+    """One fold for each device; those with few rows in groups."""
     rows = Counter(f.device for f in figures)
     small = sorted(d for d, n in rows.items() if n < OWN_FOLD_ROWS)
     groups = [set(small[i::SMALL_FOLDS]) for i in range(SMALL_FOLDS)]
     return [{d} for d, n in sorted(rows.items()) if n >= OWN_FOLD_ROWS] + [g for g in groups if g]
 
 
-def _peer(figure: Figure) -> tuple[str, str, int, str, str]:
-    build = figure.settings.split(" b=")[0] if figure.settings.startswith("build=") else ""
-    return figure.device, figure.case.backend, figure.gpus, figure.case.runtime, build
+def source_folds(figures: Sequence[Figure]) -> list[set[str]]:
+    """One fold for each source."""
+    return [{name} for name in sorted({source(f) for f in figures})]
 
 
-def _is_ours(g: Guess) -> bool:
-    return g.figure.case.runtime == "llama.cpp"
+def peer(figure: Figure) -> tuple[str, ...] | None:
+    """The machine whose run one own run is: a device with its backend, number of GPUs, runtime, software and who
+    measured it. None for what nobody has checked: a public table of many people's machines is no peer."""
+    if figure.weight < VERIFIED:
+        return None
+    by = _SUBMISSION.findall(figure.source)
+    software = " ".join(_PLANNED.sub(" ", figure.settings).split())
+    return figure.device, figure.case.backend, str(figure.gpus), figure.case.runtime, source(figure), *by, software
+
+
+def rerun(told: Told, runs: int) -> Reruns:
+    """Every row after `runs` other rows of its peer were measured (up to six draws, evenly spaced, in turn).
+
+    A row that asks the very same question as one of the runs is left out: that would be no prediction.
+    """
+    peers: dict[tuple[str, ...], list[int]] = {}
+    for i, owner in enumerate(map(peer, told.figures)):
+        if owner is not None:
+            peers.setdefault(owner, []).append(i)
+    parts = [_one_draw(told, rows, drawn=drawn) for rows in peers.values() for drawn in _draws(rows, runs)]
+    return Reruns(
+        rows=np.concatenate([np.zeros(0, dtype=np.intp), *(p.rows for p in parts)]),
+        said={name: np.concatenate([np.zeros(0), *(p.said[name] for p in parts)]) for name in told.said},
+        nearness=np.concatenate([np.zeros(0), *(p.nearness for p in parts)]),
+    )
+
+
+def rival(c: Columns) -> Vector:
+    """The formula of a well-known rival, given the active bytes of sparse models, which helps it."""
+    return np.asarray(np.log(RIVAL_SHARE * c.bandwidth_gbs * 1e9 / c.active_bytes))
+
+
+def _draws(rows: list[int], runs: int) -> list[list[int]]:
+    if len(rows) <= runs:
+        return []
+    starts = range(0, len(rows), max(1, -(-len(rows) // OWN_RUNS)))
+    apart = len(rows) // runs
+    return [[rows[(start + k * apart) % len(rows)] for k in range(runs)] for start in starts]
+
+
+def _one_draw(told: Told, rows: list[int], *, drawn: list[int]) -> Reruns:
+    asked = {told.figures[i].case for i in drawn}
+    targets = np.array([i for i in rows if told.figures[i].case not in asked], dtype=np.intp)
+    cases = columns([told.figures[i].case for i in targets])
+    seen = [Observation(told.figures[i].case, 1.0, 1.0) for i in drawn]
+    said = {}
+    for name, values in told.said.items():
+        speeds = np.exp(values[drawn]).tolist()
+        ran = [
+            msgspec.structs.replace(o, measured=told.figures[i].tokens_per_s, predicted=speed)
+            for o, i, speed in zip(seen, drawn, speeds, strict=True)
+        ]
+        said[name] = values[targets] + Correction(ran).offsets(cases, outside=told.outside[targets])
+    return Reruns(targets, said, Correction(seen).nearness(cases))
+
+
+def _told(phase: Phase, figures: tuple[Figure, ...], *, predictor: Predictor) -> Told:
+    none = np.zeros(0)
+    c = columns([f.case for f in figures])
+    parts = predictor.parts(phase, c) if figures else Parts(none, none, none, none, none)
+    said = {ROOFLINE: parts.roofline, RESIDUAL: parts.residual, RAW: parts.raw, OURS: parts.ours}
+    if phase is Phase.DECODE:
+        said = {RIVAL: rival(c)} | said
+    return Told(phase, figures, np.array([log_speed(f) for f in figures]), said, parts.outside)
+
+
+def _joined(parts: list[Told]) -> Told:
+    return Told(
+        phase=parts[0].phase,
+        figures=tuple(f for part in parts for f in part.figures),
+        measured=np.concatenate([part.measured for part in parts]),
+        said={name: np.concatenate([part.said[name] for part in parts]) for name in parts[0].said},
+        outside=np.concatenate([part.outside for part in parts]),
+    )

@@ -15,6 +15,7 @@ from core.plan import Plan
 
 HOST_BANDWIDTH_GBS = 40.0
 HOST_MATRIX_TFLOPS = 0.6
+UNKNOWN_FLASH = 0.5
 _NOMINAL = {
     DeviceKind.GPU: (360.0, 30.0),
     DeviceKind.INTEGRATED_GPU: (90.0, 4.0),
@@ -34,7 +35,7 @@ class Case(msgspec.Struct, frozen=True):
 
     batch sequences step together at this depth (tokens already in the KV cache); prompt_tokens go into one prefill in
     chunks of chunk_tokens. host_share of the weights is read from the host's memory. gpus > 1 only where they share
-    each layer's work.
+    each layer's work. flash: 1 with flash attention, 0 without, half where nobody says.
     """
 
     bandwidth_gbs: float
@@ -55,6 +56,7 @@ class Case(msgspec.Struct, frozen=True):
     host_share: float = 0.0
     gpus: int = 1
     unified: bool = False
+    flash: float = UNKNOWN_FLASH
     backend: str = "cpu"
     runtime: str = "llama.cpp"
 
@@ -102,6 +104,7 @@ def case(plan: Plan, device: Device, *, card: ModelCard, able: Rates, workload: 
         chunk_tokens=float(plan.prefill_chunk or min(WHOLE_PASS_TOKENS, plan.slot_context_tokens)),
         host_share=0.0 if device.kind is DeviceKind.CPU else 1 - offload_share(plan, card),
         unified=device.kind is not DeviceKind.GPU,
+        flash=float(plan.flash_attention),
         backend=backend_of(device),
         runtime=plan.runtime,
     )

@@ -6,11 +6,13 @@ table in disguise): leaving a GPU out, that alone took the median decode error f
 
 from __future__ import annotations
 
-from math import log
+import numpy as np
+from numpy.typing import NDArray
 
-from core.metamodel.features import Case
-from core.metamodel.roofline import BUS_GBS, bytes_touched, memory_s
+from core.metamodel.columns import Columns
+from core.metamodel.roofline import BUS_GBS, chunks, memory_seconds, touched
 
+Table = NDArray[np.float64]
 _BACKENDS = ("cuda", "rocm", "vulkan", "metal", "sycl", "cpu")
 _RUNTIMES = ("llama.cpp", "tgis", "vllm", "mlx", "exllamav2", "torch(gpt-fast)", "mlc-llm", "exllama")
 _REACHED = 0.8
@@ -19,64 +21,77 @@ _LAYER_S = 60e-6
 PHYSICAL = 6
 
 
-def decode_ratios(c: Case) -> list[float]:
+def decode_ratios(c: Columns) -> Table:
     """Weights, KV and arithmetic against each other and against launching the layers, in one decode step."""
     reached = _REACHED * c.bandwidth_gbs * 1e9 * c.gpus
-    weights_s = memory_s(c, bytes_touched(c), reached=reached)
+    weights_s = memory_seconds(c, touched(c, batch=c.batch), reached=reached)
     cache_s = c.batch * c.kv_bytes_per_token * c.depth / reached
     arithmetic_s = 2 * c.active_parameters * c.batch / (_MATRIX_SHARE * c.matrix_tflops * 1e12 * c.gpus)
-    return [
-        log(weights_s / (c.layers * _LAYER_S)),
-        log(1 + cache_s / weights_s),
-        log(arithmetic_s / weights_s),
-        *_kinds(c),
-    ]
+    return np.column_stack(
+        [
+            np.log(weights_s / (c.layers * _LAYER_S)),
+            np.log(1 + cache_s / weights_s),
+            np.log(arithmetic_s / weights_s),
+            *_kinds(c),
+        ]
+    )
 
 
-def prefill_ratios(c: Case) -> list[float]:
+def prefill_ratios(c: Columns) -> Table:
     """Arithmetic against reading the weights and launching the layers, in one chunk of the prompt."""
-    chunk = max(1.0, min(c.chunk_tokens, c.prompt_tokens * c.batch))
+    chunk = chunks(c)
     reached = _REACHED * c.bandwidth_gbs * 1e9 * c.gpus
     compute_s = 2 * c.active_parameters * chunk / (_MATRIX_SHARE * c.matrix_tflops * 1e12 * c.gpus)
     weights_s = (1 - c.host_share) * c.file_bytes / reached + c.host_share * c.file_bytes / (BUS_GBS * 1e9)
-    return [
-        log(compute_s / weights_s),
-        log(compute_s / (c.layers * _LAYER_S)),
-        log(c.prompt_tokens),
-        log(1 + c.depth),
-        log(c.active_parameters),
-        log(c.matrix_tflops / c.bandwidth_gbs),
-        *_kinds(c),
-    ]
+    return np.column_stack(
+        [
+            np.log(compute_s / weights_s),
+            np.log(compute_s / (c.layers * _LAYER_S)),
+            np.log(c.prompt_tokens),
+            np.log(1 + c.depth),
+            np.log(c.active_parameters),
+            np.log(c.matrix_tflops / c.bandwidth_gbs),
+            *_kinds(c),
+        ]
+    )
 
 
-def quantities(c: Case) -> list[float]:
+def quantities(c: Columns) -> Table:
     """The raw booster's inputs. The first PHYSICAL of them are logs, and say how far a case is outside the training."""
-    return [
-        log(c.bandwidth_gbs),
-        log(c.matrix_tflops),
-        log(c.active_bytes),
-        log(c.active_parameters),
-        log(c.file_bytes),
-        log(c.batch),
-        c.layers,
-        c.hidden,
-        log(1 + c.depth),
-        log(1 + c.kv_bytes_per_token * max(1.0, c.depth)),
-        log(c.prompt_tokens),
-        *_kinds(c),
-    ]
+    return np.column_stack(
+        [
+            np.log(c.bandwidth_gbs),
+            np.log(c.matrix_tflops),
+            np.log(c.active_bytes),
+            np.log(c.active_parameters),
+            np.log(c.file_bytes),
+            np.log(c.batch),
+            c.layers,
+            c.hidden,
+            np.log(1 + c.depth),
+            np.log(1 + c.kv_bytes_per_token * np.maximum(1.0, c.depth)),
+            np.log(c.prompt_tokens),
+            *_kinds(c),
+        ]
+    )
 
 
-def _kinds(c: Case) -> list[float]:
+def _kinds(c: Columns) -> list[Table]:
     return [
-        log(c.active_bytes / c.file_bytes),
+        np.log(c.active_bytes / c.file_bytes),
         c.bits,
-        float(c.dequant_class),
-        log(c.batch),
+        c.dequant_class,
+        np.log(c.batch),
         c.host_share,
-        float(c.gpus),
-        float(c.unified),
-        float(_BACKENDS.index(c.backend)) if c.backend in _BACKENDS else -1.0,
-        float(_RUNTIMES.index(c.runtime)) if c.runtime in _RUNTIMES else -1.0,
+        c.gpus,
+        c.unified,
+        c.flash,
+        _place(c.backend, _BACKENDS),
+        _place(c.runtime, _RUNTIMES),
     ]
+
+
+def _place(names: tuple[str, ...], known: tuple[str, ...]) -> Table:
+    """Each name's place among the known ones, -1 for one that is not."""
+    places = {name: float(i) for i, name in enumerate(known)}
+    return np.array([places.get(name, -1.0) for name in names], dtype=np.float64)

@@ -1,29 +1,36 @@
 """Speeds from cases: a roofline, corrected by two boosters (one on its residual, one raw), with 10 and 90 % bounds.
 
-The only place besides training that touches LightGBM. Never sees a name, never decides.
+The only place besides training that touches LightGBM, and only at the first prediction; without it the roofline
+predicts alone. Never sees a name, never decides.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from enum import StrEnum
-from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import lightgbm
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from core.metamodel.columns import Columns, Vector, columns
+from core.metamodel.correction import Correction, Observation
 from core.metamodel.datasheets import Datasheet
 from core.metamodel.features import Case
-from core.metamodel.inputs import PHYSICAL, decode_ratios, prefill_ratios, quantities
-from core.metamodel.roofline import Constants, constants_for, decode_tokens_per_s, prefill_tokens_per_s
+from core.metamodel.inputs import PHYSICAL, Table, decode_ratios, prefill_ratios, quantities
+from core.metamodel.roofline import Constants, constant_columns, decode_speeds, prefill_speeds, slopes
 
-Vector = NDArray[np.float64]
+Near = TypeVar("Near", float, Vector)
 _FADE = 0.7
 NARROWING = 0.6
+WITHOUT_LIGHTGBM = (
+    "LightGBM cannot be loaded, so speeds are predicted by a formula alone and promises are more careful until this"
+    " machine has measured itself. Install Starling again to have it back."
+)
+
+log = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
@@ -49,7 +56,7 @@ class Side(msgspec.Struct, frozen=True):
     """What was learned for one phase: LightGBM text models (or none), how far each is believed, the range, the spread.
 
     log speed = roofline + residual_share x residual + raw_share x (raw - roofline); lowest and highest bound the
-    physical quantities seen in training.
+    physical quantities seen in training. plain_spread is of the roofline alone.
     """
 
     residual: str = ""
@@ -59,6 +66,7 @@ class Side(msgspec.Struct, frozen=True):
     lowest: tuple[float, ...] = ()
     highest: tuple[float, ...] = ()
     spread: Spread = Spread()
+    plain_spread: Spread = Spread(-0.9, 0.9, -0.5, 0.5)
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -78,35 +86,100 @@ class Prediction(msgspec.Struct, frozen=True):
     outside: float
 
 
+class Bounded(msgspec.Struct, frozen=True):
+    """A speed corrected by own runs, in tokens per second, and the log factors to its 10 and 90 % bounds."""
+
+    tokens_per_s: float
+    low: float
+    high: float
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """Log speeds by each part of the model, and how far outside the training range each case is (0 to 1)."""
+
+    roofline: Vector
+    residual: Vector
+    raw: Vector
+    ours: Vector
+    outside: Vector
+
+
 class Predictor:
-    """Owns the loaded boosters."""
+    """Owns the prior, and the boosters from the first prediction on."""
 
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
-        self._boosters: dict[Phase, tuple[Any, Any] | None] = {
-            Phase.DECODE: _boosters(prior.decode),
-            Phase.PREFILL: _boosters(prior.prefill),
-        }
+        self._loaded: dict[Phase, tuple[Any, Any] | None] | None = None
+
+    @property
+    def notice(self) -> str:
+        """What the owner should know of how this predicts; empty when all is well. Loads the boosters."""
+        return WITHOUT_LIGHTGBM if self._trained and not any(self._boosters().values()) else ""
 
     def predict(self, phase: Phase, cases: Sequence[Case]) -> list[Prediction]:
         """One prediction per case, all in one pass."""
         if not cases:
             return []
-        bound = np.array([log(roofline(phase, c, constants=self.prior.constants)) for c in cases])
-        loaded = self._boosters[phase]
+        parts = self.parts(phase, columns(cases))
+        speeds = np.exp(parts.ours)
+        return [Prediction(v, o) for v, o in zip(speeds.tolist(), parts.outside.tolist(), strict=True)]
+
+    def corrected(self, phase: Phase, cases: Sequence[Case], *, seen: Sequence[Observation]) -> list[Bounded]:
+        """One speed per case after these own runs, with its bounds; without runs as predicted cold."""
+        if not cases:
+            return []
+        c = columns(cases)
+        parts, spread = self.parts(phase, c), self.side(phase).spread
+        if not seen:
+            return [Bounded(v, spread.low, spread.high) for v in np.exp(parts.ours).tolist()]
+        correction = Correction(seen)
+        if phase is Phase.DECODE:
+            change = correction.step_offsets(c, predicted=np.exp(parts.ours), outside=parts.outside)
+        else:
+            change = correction.offsets(c, outside=parts.outside)
+        left = narrowing(correction.nearness(c))
+        table = np.column_stack([np.exp(parts.ours + change), spread.own_low * left, spread.own_high * left])
+        return [Bounded(*row) for row in table.tolist()]
+
+    def parts(self, phase: Phase, c: Columns) -> Parts:
+        """What each part of the model says of these cases; without boosters each says what the roofline does."""
+        bound = np.log(roofline_speeds(phase, c, constants=self.prior.constants))
+        loaded = self._boosters()[phase]
         if loaded is None:
-            return [Prediction(float(np.exp(b)), 1.0) for b in bound]
+            return Parts(bound, bound, bound, bound, np.ones_like(bound))
         side = self.side(phase)
-        physical = np.array([quantities(c) for c in cases])
+        physical = quantities(c)
         outside = _outside(physical[:, :PHYSICAL], side)
-        residual = loaded[0].predict(np.array([ratios(phase, c) for c in cases]), num_threads=1)
-        inside = side.residual_share * residual + side.raw_share * (loaded[1].predict(physical, num_threads=1) - bound)
-        learned = bound + (1 - outside) * inside
-        return [Prediction(float(np.exp(v)), float(o)) for v, o in zip(learned, outside, strict=True)]
+        residual = loaded[0].predict(ratios(phase, c), num_threads=1)
+        raw = loaded[1].predict(physical, num_threads=1)
+        inside = side.residual_share * residual + side.raw_share * (raw - bound)
+        return Parts(bound, bound + residual, raw, bound + (1 - outside) * inside, outside)
+
+    def slopes(self, cases: Sequence[Case]) -> list[float]:
+        """alpha of step(b) = t0 (1 + alpha b) of each case, by the roofline."""
+        c = columns(cases)
+        found: list[float] = slopes(c, constant_columns(c.backend, self.prior.constants)).tolist()
+        return found
 
     def side(self, phase: Phase) -> Side:
-        """What was learned for this phase."""
-        return self.prior.decode if phase is Phase.DECODE else self.prior.prefill
+        """What was learned for this phase; its spread is the roofline's where that predicts alone."""
+        side = self.prior.decode if phase is Phase.DECODE else self.prior.prefill
+        if side.residual and self._boosters()[phase] is None:
+            return msgspec.structs.replace(side, spread=side.plain_spread)
+        return side
+
+    @property
+    def _trained(self) -> bool:
+        return bool(self.prior.decode.residual or self.prior.prefill.residual)
+
+    def _boosters(self) -> dict[Phase, tuple[Any, Any] | None]:
+        if self._loaded is None:
+            make = _booster() if self._trained else None
+            self._loaded = {
+                Phase.DECODE: _pair(self.prior.decode, make),
+                Phase.PREFILL: _pair(self.prior.prefill, make),
+            }
+        return self._loaded
 
 
 def open_prior(path: Path) -> Prior:
@@ -114,36 +187,46 @@ def open_prior(path: Path) -> Prior:
     return msgspec.json.decode(path.read_bytes(), type=Prior)
 
 
-def roofline(phase: Phase, case: Case, *, constants: dict[str, Constants]) -> float:
+def roofline_speeds(phase: Phase, c: Columns, *, constants: dict[str, Constants]) -> Vector:
     """Tokens per second by the formula alone."""
-    own = constants_for(case.backend, constants)
-    return decode_tokens_per_s(case, own) if phase is Phase.DECODE else prefill_tokens_per_s(case, own)
+    own = constant_columns(c.backend, constants)
+    return decode_speeds(c, own) if phase is Phase.DECODE else prefill_speeds(c, own)
 
 
 def bounds(spread: Spread, near: float | None) -> tuple[float, float]:
-    """Log factors to the 10 and 90 % bounds: cold (None), or by how near the nearest own measurement is (0 to 1)."""
+    """Log factors to the 10 and 90 % bounds: cold (None), or by how much own runs tell of the cell (0 to 1)."""
     if near is None:
         return spread.low, spread.high
     return spread.own_low * narrowing(near), spread.own_high * narrowing(near)
 
 
-def narrowing(near: float) -> float:
-    """What is left of the uncertainty after an own run this near: all of it at 0, two fifths at 1 (noise remains)."""
+def narrowing(near: Near) -> Near:
+    """What is left of the uncertainty after own runs: all of it at 0, two fifths at 1 (noise remains)."""
     return 1 - NARROWING * near
 
 
-def ratios(phase: Phase, case: Case) -> list[float]:
+def ratios(phase: Phase, c: Columns) -> Table:
     """The residual booster's inputs for this phase."""
-    return decode_ratios(case) if phase is Phase.DECODE else prefill_ratios(case)
+    return decode_ratios(c) if phase is Phase.DECODE else prefill_ratios(c)
 
 
-def _boosters(side: Side) -> tuple[Any, Any] | None:
-    if not side.residual or not side.raw:
+def _booster() -> Any:
+    """LightGBM's class, or None (and one line in the log) where the library is missing or cannot be loaded."""
+    try:
+        import lightgbm
+    except (ImportError, OSError):
+        log.warning(WITHOUT_LIGHTGBM)
         return None
-    return lightgbm.Booster(model_str=side.residual), lightgbm.Booster(model_str=side.raw)
+    return lightgbm.Booster
 
 
-def _outside(inputs: Vector, side: Side) -> Vector:
+def _pair(side: Side, make: Any) -> tuple[Any, Any] | None:
+    if make is None or not side.residual or not side.raw:
+        return None
+    return make(model_str=side.residual), make(model_str=side.raw)
+
+
+def _outside(inputs: Table, side: Side) -> Vector:
     """How far beyond the training range: the worst quantity's overshoot in log units, saturating at 1."""
     lowest, highest = np.array(side.lowest), np.array(side.highest)
     beyond = np.maximum(np.maximum(lowest - inputs, inputs - highest), 0.0)

@@ -1,12 +1,16 @@
 """What physics allows: decode bound by the bytes read, prefill by the arithmetic, plus the cost of launching layers.
 
-Pure formulas with a handful of constants per backend. Never learns and never knows a name.
+Pure formulas with a handful of constants per backend, over many cases at once. Never learns and never knows a name.
 """
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
 
+import msgspec
+import numpy as np
+
+from core.metamodel.columns import Columns, Vector, columns
 from core.metamodel.features import HOST_BANDWIDTH_GBS, Case
 
 BUS_GBS = 16.0
@@ -21,6 +25,15 @@ class Constants(msgspec.Struct, frozen=True):
     batch_matrix_share: float = 0.2
 
 
+class ConstantColumns(msgspec.Struct, frozen=True):
+    """The constants of each case's backend, one array each."""
+
+    bandwidth_share: Vector
+    layer_s: Vector
+    matrix_share: Vector
+    batch_matrix_share: Vector
+
+
 DEFAULT = Constants()
 ON_CPU = Constants(layer_s=20e-6, matrix_share=0.6, batch_matrix_share=0.5)
 
@@ -30,56 +43,78 @@ def constants_for(backend: str, fitted: dict[str, Constants]) -> Constants:
     return fitted.get(backend) or (ON_CPU if backend == "cpu" else DEFAULT)
 
 
-def step_s(c: Case, constants: Constants) -> float:
-    """Seconds of one decode step of c.batch sequences: weights once, KV and arithmetic once per sequence."""
-    reached = constants.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
-    weights_s = memory_s(c, bytes_touched(c), reached=reached)
-    cache_s = c.batch * c.kv_bytes_per_token * c.depth / reached
-    arithmetic_s = 2 * c.active_parameters * (c.batch - 1) / (
-        constants.batch_matrix_share * c.matrix_tflops * 1e12 * c.gpus
-    )
-    return weights_s + cache_s + arithmetic_s + c.layers * constants.layer_s
+def constant_columns(backends: Sequence[str], fitted: dict[str, Constants]) -> ConstantColumns:
+    """The constants of each backend named, in order."""
+    known = {backend: msgspec.structs.astuple(constants_for(backend, fitted)) for backend in set(backends)}
+    return ConstantColumns(*np.array([known[backend] for backend in backends], dtype=np.float64).reshape(-1, 4).T)
 
 
-def decode_tokens_per_s(c: Case, constants: Constants) -> float:
+def decode_speeds(c: Columns, k: ConstantColumns) -> Vector:
     """Tokens per second over the whole batch."""
-    return c.batch / step_s(c, constants)
+    return np.asarray(c.batch / step_seconds(c, k, batch=c.batch))
 
 
-def prefill_tokens_per_s(c: Case, constants: Constants) -> float:
+def step_seconds(c: Columns, k: ConstantColumns, *, batch: Vector) -> Vector:
+    """Seconds of one decode step of this many sequences: weights once, KV and arithmetic once per sequence."""
+    reached = k.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
+    weights_s = memory_seconds(c, touched(c, batch=batch), reached=reached)
+    cache_s = batch * c.kv_bytes_per_token * c.depth / reached
+    arithmetic_s = 2 * c.active_parameters * (batch - 1) / (k.batch_matrix_share * c.matrix_tflops * 1e12 * c.gpus)
+    return np.asarray(weights_s + cache_s + arithmetic_s + c.layers * k.layer_s)
+
+
+def prefill_speeds(c: Columns, k: ConstantColumns) -> Vector:
     """Tokens per second of reading prompts: arithmetic per token, plus the weights once per chunk.
 
     Weights left on the host cross the bus once per chunk, which is how llama.cpp reads long prompts; short chunks on
     the host are slower still, and that is left to the boosters.
     """
-    chunk = max(1.0, min(c.chunk_tokens, c.prompt_tokens * c.batch))
-    reached = constants.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
-    compute_s = _operations(c) / (constants.matrix_share * c.matrix_tflops * 1e12 * c.gpus)
-    weights_s = (1 - c.host_share) * c.file_bytes / reached + c.host_share * c.file_bytes / (BUS_GBS * 1e9)
-    return chunk / (chunk * compute_s + weights_s + c.layers * constants.layer_s)
+    chunk = chunks(c)
+    reached = k.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
+    compute_s = operations(c) / (k.matrix_share * c.matrix_tflops * 1e12 * c.gpus)
+    weights = touched(c, batch=chunk)
+    weights_s = (1 - c.host_share) * weights / reached + c.host_share * weights / (BUS_GBS * 1e9)
+    return np.asarray(chunk / (chunk * compute_s + weights_s + c.layers * k.layer_s))
 
 
-def step_slope(c: Case, constants: Constants) -> float:
+def slopes(c: Columns, k: ConstantColumns) -> Vector:
     """alpha of step(b) = t0 (1 + alpha b): what one more sequence adds, over what is paid once."""
-    one = step_s(msgspec.structs.replace(c, batch=1.0), constants)
-    many = step_s(msgspec.structs.replace(c, batch=8.0), constants)
-    each = max(0.0, (many - one) / 7)
-    return each / max(one - each, 1e-9)
+    one = step_seconds(c, k, batch=np.ones_like(c.batch))
+    each = np.maximum(0.0, (step_seconds(c, k, batch=np.full_like(c.batch, 8.0)) - one) / 7)
+    return np.asarray(each / np.maximum(one - each, 1e-9))
 
 
-def bytes_touched(c: Case) -> float:
+def touched(c: Columns, *, batch: Vector) -> Vector:
     """Weights read in one step: all of a dense model; of experts, those that the batch's tokens pick."""
-    active = min(1.0, c.active_bytes / c.file_bytes)
-    return float(c.file_bytes * (1 - (1 - active) ** c.batch))
+    active = np.minimum(1.0, c.active_bytes / c.file_bytes)
+    return np.asarray(c.file_bytes * (1 - (1 - active) ** batch))
 
 
-def memory_s(c: Case, weights: float, *, reached: float) -> float:
+def memory_seconds(c: Columns, weights: Vector, *, reached: Vector) -> Vector:
     """Seconds to read these weights where they lie: on the device at `reached` bytes per second, or on the host."""
-    host = HOST_BANDWIDTH_GBS * 1e9
-    return (1 - c.host_share) * weights / reached + c.host_share * weights / host
+    return np.asarray((1 - c.host_share) * weights / reached + c.host_share * weights / (HOST_BANDWIDTH_GBS * 1e9))
 
 
-def _operations(c: Case) -> float:
+def chunks(c: Columns) -> Vector:
+    """Prompt tokens that are read in one step."""
+    return np.maximum(1.0, np.minimum(c.chunk_tokens, c.prompt_tokens * c.batch))
+
+
+def operations(c: Columns) -> Vector:
     """Per prompt token: two for each active weight, and attention over half the prompt and what lies before it."""
-    seen = c.depth + c.prompt_tokens / 2
-    return 2 * c.active_parameters + 4 * c.hidden * c.layers * seen
+    return np.asarray(2 * c.active_parameters + 4 * c.hidden * c.layers * (c.depth + c.prompt_tokens / 2))
+
+
+def decode_tokens_per_s(case: Case, constants: Constants) -> float:
+    """decode_speeds of one case."""
+    return float(decode_speeds(columns([case]), constant_columns([case.backend], {case.backend: constants}))[0])
+
+
+def prefill_tokens_per_s(case: Case, constants: Constants) -> float:
+    """prefill_speeds of one case."""
+    return float(prefill_speeds(columns([case]), constant_columns([case.backend], {case.backend: constants}))[0])
+
+
+def step_slope(case: Case, constants: Constants) -> float:
+    """The slope of one case."""
+    return float(slopes(columns([case]), constant_columns([case.backend], {case.backend: constants}))[0])

@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from core.metamodel.boosting import fit
+from core.metamodel.calibration import spread
 from core.metamodel.datasheets import Datasheet
-from core.metamodel.evaluation import Guess, left_out, spread
+from core.metamodel.evaluation import ROOFLINE, Told, device, device_folds, left_out
 from core.metamodel.figures import Figure, Hardware, read_figures, read_hardware
 from core.metamodel.predictor import Phase, Prior, Side
 
@@ -35,11 +36,12 @@ def main(arguments: list[str]) -> int:
 
 def train(figures: Sequence[Figure], hardware: dict[str, Hardware]) -> Prior:
     """The prior of all figures, with the bounds that leaving devices out gives."""
-    prior, guesses = fit(figures), left_out(figures)
+    prior = fit(figures)
+    told = {t.phase: t for t in left_out(figures, device_folds(figures), key=device)}
     return msgspec.structs.replace(
         prior,
-        decode=_bounded(prior.decode, guesses, phase=Phase.DECODE),
-        prefill=_bounded(prior.prefill, guesses, phase=Phase.PREFILL),
+        decode=_bounded(prior.decode, told[Phase.DECODE]),
+        prefill=_bounded(prior.prefill, told[Phase.PREFILL]),
         datasheets={
             name: Datasheet(h.memory_gib, h.bandwidth_gbs, h.matrix_tflops)
             for name, h in sorted(hardware.items())
@@ -48,8 +50,8 @@ def train(figures: Sequence[Figure], hardware: dict[str, Hardware]) -> Prior:
     )
 
 
-def _bounded(side: Side, guesses: Sequence[Guess], *, phase: Phase) -> Side:
-    return msgspec.structs.replace(side, spread=spread(guesses, phase))
+def _bounded(side: Side, told: Told) -> Side:
+    return msgspec.structs.replace(side, spread=spread(told), plain_spread=spread(told, name=ROOFLINE))
 
 
 if __name__ == "__main__":

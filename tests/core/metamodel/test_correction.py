@@ -8,7 +8,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.metamodel.correction import SHRINK, Observation, nearness, offset, step_offset
+from core.metamodel.columns import columns
+from core.metamodel.correction import Correction, Observation, nearness, offset, step_offset
 from core.metamodel.features import Case
 
 CASE = Case(
@@ -33,7 +34,8 @@ def test_the_measured_cell_comes_out_as_measured(measured: float, predicted: flo
 @given(measured=SPEED, predicted=SPEED)
 def test_no_measurement_moves_another_model_by_more_than_its_own_residual(measured: float, predicted: float) -> None:
     change = offset(LARGER, (Observation(CASE, measured, predicted),))
-    assert abs(change) <= abs(log(measured / predicted)) / (1 + SHRINK * (1 - nearness(LARGER, CASE))) + 1e-9
+    assert abs(change) < abs(log(measured / predicted)) or measured == predicted
+    assert change * log(measured / predicted) >= 0
 
 
 def test_time_between_the_layers_is_the_same_for_each_step() -> None:
@@ -46,3 +48,21 @@ def test_time_between_the_layers_is_the_same_for_each_step() -> None:
 def test_within_the_range_a_factor_is_a_factor() -> None:
     seen = (Observation(CASE, measured=40.0, predicted=50.0),)
     assert step_offset(LARGER, seen, predicted=25.0, outside=0.0) == offset(LARGER, seen)
+
+
+def test_more_runs_tell_more_and_the_own_cell_tells_nearly_all() -> None:
+    target = columns([LARGER])
+    far = Observation(CASE, 40.0, 50.0)
+    near = Observation(msgspec.structs.replace(LARGER, depth=100.0), 20.0, 25.0)
+    told = [float(Correction(seen).nearness(target)[0]) for seen in ((), (far,), (far, near), (near,))]
+    assert told[0] == 0.0 < told[1] < told[3] <= told[2] <= 1.0
+
+
+def test_the_same_run_twice_counts_once_and_a_little() -> None:
+    run = Observation(CASE, 40.0, 50.0)
+    once, twice = offset(LARGER, (run,)), offset(LARGER, (run, run))
+    assert once < 0 and twice < 0 and abs(twice / once - 1) < 0.05
+
+
+def test_likeness_is_one_for_the_same_question_and_the_same_both_ways() -> None:
+    assert nearness(CASE, CASE) == 1.0 > nearness(CASE, LARGER) == nearness(LARGER, CASE) > 0

@@ -6,8 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.metamodel.columns import columns
 from core.metamodel.features import Case
-from core.metamodel.roofline import DEFAULT, bytes_touched, decode_tokens_per_s, prefill_tokens_per_s, step_slope
+from core.metamodel.roofline import DEFAULT, decode_tokens_per_s, prefill_tokens_per_s, step_slope, touched
 
 CASE = Case(
     bandwidth_gbs=936.0, matrix_tflops=71.0, file_bytes=4.9e9, active_bytes=4.9e9, parameters=8.03e9,
@@ -45,6 +46,7 @@ def test_sequences_share_the_weights() -> None:
 
 def test_an_expert_model_reads_more_weights_in_a_batch() -> None:
     sparse = msgspec.structs.replace(CASE, active_bytes=4.9e8, active_parameters=8.03e8)
-    touched = [bytes_touched(msgspec.structs.replace(sparse, batch=float(b))) for b in (1, 4, 64)]
-    assert touched == sorted(touched)
-    assert touched[-1] <= sparse.file_bytes
+    batches = columns([msgspec.structs.replace(sparse, batch=float(b)) for b in (1, 4, 64)])
+    read = touched(batches, batch=batches.batch).tolist()
+    assert read == sorted(read)
+    assert read[-1] <= sparse.file_bytes

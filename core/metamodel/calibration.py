@@ -1,0 +1,113 @@
+"""Bounds that hold on devices nobody has seen: device-wise conformal, and how well they hold on a device left out.
+
+Pure. Each device counts the same, however many rows it has. Never changes a prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from core.metamodel.columns import Vector
+from core.metamodel.evaluation import OURS, Told, rerun
+from core.metamodel.figures import Figure
+from core.metamodel.predictor import Spread, bounds, narrowing
+
+UNVERIFIED = 0.5
+Mask = NDArray[np.bool_]
+
+
+class Cover(msgspec.Struct, frozen=True):
+    """Shares of rows within their 10 and 90 % bounds, and below the lower one (a broken promise), by row and with
+    every device counting the same."""
+
+    rows: int
+    inside: float
+    inside_by_device: float
+    broken: float
+    broken_by_device: float
+
+
+def counts(figure: Figure) -> bool:
+    """Bounds are made from our runtime's rows that somebody has checked: the faults of others are not the machine's."""
+    return figure.case.runtime == "llama.cpp" and figure.weight > UNVERIFIED
+
+
+def spread(told: Told, *, name: str = OURS) -> Spread:
+    """10 and 90 % of log(measured / said), every device counting the same; cold, and after one own run."""
+    kept = told.where(counts)
+    runs = rerun(kept, 1)
+    low, high = _quantiles(kept.measured - kept.said[name], _devices(kept))
+    own = (kept.measured[runs.rows] - runs.said[name]) / narrowing(runs.nearness)
+    own_low, own_high = _quantiles(own, [_devices(kept)[i] for i in runs.rows])
+    return Spread(low=low, high=high, own_low=own_low or low, own_high=own_high or high)
+
+
+def nested(told: Told) -> tuple[Cover, Cover]:
+    """Cover cold and after one own run, each device by bounds that were made without it."""
+    kept = told.where(counts)
+    runs = rerun(kept, 1)
+    names = _devices(kept)
+    cold = kept.measured - kept.said[OURS]
+    own = (kept.measured[runs.rows] - runs.said[OURS]) / narrowing(runs.nearness)
+    return _left_out_cover(cold, names), _left_out_cover(own, [names[i] for i in runs.rows])
+
+
+def cover(told: Told, spread_: Spread) -> tuple[Cover, Cover]:
+    """Cover cold and after one own run, by bounds that are given."""
+    kept = told.where(counts)
+    runs = rerun(kept, 1)
+    names = _devices(kept)
+    low, high = bounds(spread_, None)
+    cold = kept.measured - kept.said[OURS]
+    own = (kept.measured[runs.rows] - runs.said[OURS]) / narrowing(runs.nearness)
+    return (
+        _cover(cold < low, cold > high, names=names),
+        _cover(own < spread_.own_low, own > spread_.own_high, names=[names[i] for i in runs.rows]),
+    )
+
+
+def _left_out_cover(residuals: Vector, names: Sequence[str]) -> Cover:
+    below, above = np.zeros(len(residuals), dtype=bool), np.zeros(len(residuals), dtype=bool)
+    each = np.array(names)
+    for name in set(names):
+        here = each == name
+        low, high = _quantiles(residuals[~here], [n for n in names if n != name])
+        below[here], above[here] = residuals[here] < low, residuals[here] > high
+    return _cover(below, above, names=names)
+
+
+def _cover(below: Mask, above: Mask, *, names: Sequence[str]) -> Cover:
+    if not len(below):
+        return Cover(0, 0.0, 0.0, 0.0, 0.0)
+    weight = _equal(names)
+    inside = ~(below | above)
+    return Cover(
+        rows=len(below),
+        inside=float(inside.mean()),
+        inside_by_device=float(np.average(inside, weights=weight)),
+        broken=float(below.mean()),
+        broken_by_device=float(np.average(below, weights=weight)),
+    )
+
+
+def _quantiles(residuals: Vector, names: Sequence[str]) -> tuple[float, float]:
+    if not len(residuals):
+        return 0.0, 0.0
+    order = np.argsort(residuals, kind="stable")
+    passed = np.cumsum(_equal(names)[order])
+    ends = np.searchsorted(passed, np.array([0.1, 0.9]) * passed[-1])
+    low, high = residuals[order][np.minimum(ends, len(residuals) - 1)]
+    return round(float(low), 4), round(float(high), 4)
+
+
+def _equal(names: Sequence[str]) -> Vector:
+    _, places, rows = np.unique(np.array(names), return_inverse=True, return_counts=True)
+    return np.asarray(1 / rows[places])
+
+
+def _devices(told: Told) -> list[str]:
+    return [f.device for f in told.figures]

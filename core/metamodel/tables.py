@@ -1,0 +1,47 @@
+"""Reads a CSV table of figures or hardware whatever its cells hold: a blank stays a blank, a broken file is one error.
+
+Never guesses: what a cell does not say is None here, and filled in by those who know what is usual.
+"""
+
+from __future__ import annotations
+
+import csv
+from math import isfinite
+from pathlib import Path
+
+Row = dict[str, str]
+
+
+def rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
+    """The table's rows; a missing column or cell reads as "". Raises ValueError, with what is wrong in words."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            lacking = [name for name in needed if name not in (table.fieldnames or ())]
+            if lacking:
+                raise ValueError(f"{path} is not such a table: it has no column {', '.join(lacking)}.")
+            return [_Cells({k: v for k, v in row.items() if k and isinstance(v, str)}) for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+
+
+def number(cell: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
+
+
+def positive(cell: str) -> float | None:
+    """A finite number above zero, or None."""
+    value = number(cell)
+    return value if value is not None and value > 0 else None
+
+
+class _Cells(dict[str, str]):
+    """A row in which an absent cell is a blank one."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
