@@ -105,6 +105,10 @@ def _run(arguments: argparse.Namespace, home: Home) -> int:
             from app.cli_models import run_models_word
 
             return run_models_word(arguments, home)
+        case "plan":
+            from app.cli_plan import run_plan_word
+
+            return run_plan_word(arguments, home)
         case _:
             from app.cli import run_control_word
 
@@ -138,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from app.cli import control_words
-    from app.cli_words import model_words
+    from app.cli_words import model_words, plan_word
 
     control_words(words, _add_home)
     _add_ask(words)
@@ -149,6 +153,7 @@ def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     bench = words.add_parser("bench", help="measure this computer")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     model_words(words, _add_home)
+    plan_word(words, _add_home)
     for parser in (devnet, bench):
         _add_home(parser)
 

@@ -34,6 +34,8 @@ COMMAND_WORDS: dict[type, str] = {
     c.RemoveModel: "models remove",
     c.StopModelWork: "Ctrl-C while `models` works",
     c.ServeModel: "models serve",
+    c.PinPlan: "plan --pin",
+    c.UnpinPlan: "plan --unpin",
     c.CancelJob: "cancel",
     c.RedeemVouchers: "redeem",
     c.WithdrawEarnings: "withdraw",

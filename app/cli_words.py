@@ -1,4 +1,4 @@
-"""The words of `starling models`, and the command that each stands for.
+"""The words of `starling models` and `starling plan`, and the command that each deed on models stands for.
 
 Light: every start of the command line reads it. Never carries a command out.
 """
@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core import commands as c
+from core.job import QualityClass
 
+SIZES = ("1b", "3b", "8b", "14b", "32b", "70b")
 
 def model_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
     """Add `models` and its deeds."""
@@ -36,6 +38,30 @@ def model_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_
     for parser in deeds.choices.values():
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         add_home(parser)
+
+
+def plan_word(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
+    """Add `plan`."""
+    plan = words.add_parser("plan", help="which way to serve a model is best here, why, and what would change it")
+    plan.add_argument("model", nargs="?", default="", metavar="MODEL", help="its name, or a card's JSON file")
+    plan.add_argument("--shape", choices=SIZES, default="", help="plan for a usual model of this size instead")
+    plan.add_argument("--device", default="", metavar="FILE", help="plan for the computer described in it (JSON)")
+    classes = tuple(quality.value for quality in QualityClass)
+    plan.add_argument("--quality", choices=classes, default="", help="what jobs ask for (default: your setting)")
+    plan.add_argument("--all", action="store_true", help="list every plan that was weighed")
+    keep = plan.add_mutually_exclusive_group()
+    keep.add_argument("--pin", type=place, nargs="?", const=1, default=0, metavar="NUMBER", help="keep this plan (1)")
+    keep.add_argument("--unpin", action="store_true", help="let the plan be chosen again")
+    plan.add_argument("--picture", type=Path, metavar="FILE", help="draw predicted against measured (.svg or .png)")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    add_home(plan)
+
+
+def place(text: str) -> int:
+    """A number of the list, from 1. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of the list; give MODEL before --pin")
+    return int(text)
 
 
 def command_of(arguments: argparse.Namespace) -> c.ModelCommand | c.ServeModel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from core.job import JobId
+from core.plan import Plan
 
 
 class JoinNetwork(msgspec.Struct, frozen=True, tag="join_network"):
@@ -79,6 +80,18 @@ class ServeModel(msgspec.Struct, frozen=True, tag="serve_model"):
     model: str
 
 
+class PinPlan(msgspec.Struct, frozen=True, tag="pin_plan"):
+    """Keep this plan for its model, whatever would be chosen: over restarts, until UnpinPlan, or while it fits."""
+
+    plan: Plan
+
+
+class UnpinPlan(msgspec.Struct, frozen=True, tag="unpin_plan"):
+    """Let the plan of this model be chosen again."""
+
+    model: str
+
+
 class CancelJob(msgspec.Struct, frozen=True, tag="cancel_job"):
     """Stop one job; what was delivered is billed."""
 
@@ -113,6 +126,8 @@ Command = (
     | RemoveModel
     | StopModelWork
     | ServeModel
+    | PinPlan
+    | UnpinPlan
     | CancelJob
     | RedeemVouchers
     | WithdrawEarnings

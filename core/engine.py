@@ -20,6 +20,7 @@ from core.model_trouble import ModelStoreError
 from core.model_work import ModelWork, record_models
 from core.node_state import Presence
 from core.payments.settlement import SettlementError
+from core.plan import Plan
 from core.preparation import CannotServe
 from core.probe import read_device
 from core.recovery import LEFT, abandoned
@@ -95,6 +96,10 @@ class Engine:
                 return await self._measure()
             case c.ServeModel():
                 return await self._serve(command.model)
+            case c.PinPlan():
+                return await self._keep(command.plan)
+            case c.UnpinPlan():
+                return await self._unpin(command.model)
             case c.StopModelWork() if self._measuring is not None:
                 self._measuring.cancel()
                 return c.Done("The benchmark is being stopped.")
@@ -174,6 +179,24 @@ class Engine:
         await self._membership.drain()
         self._stay.cancel()
         return c.Done(f"Changing over to {model}.")
+
+    async def _keep(self, plan: Plan) -> c.Reply:
+        said = await self._parts.preparation.pin(plan)
+        return c.Done(f"{said} {await self._serve_anew(plan.model)}".rstrip())
+
+    async def _unpin(self, model: str) -> c.Reply:
+        said = await self._parts.preparation.unpin(model)
+        return c.Done(f"{said} {await self._serve_anew(model)}".rstrip())
+
+    async def _serve_anew(self, model: str) -> str:
+        """Prepare again what is served, unless its plan is the kept one already."""
+        state = self._journal.state
+        served = state.choice.plan if state.choice is not None else None
+        if self._membership is None or served is None or served.model != model or served == state.pins.get(model):
+            return ""
+        await self._membership.drain()
+        self._stay.cancel()
+        return "The model is loaded anew for it."
 
     async def _stay_in_network(self) -> None:
         """Join whenever it is wanted; after a failure say why, and try again later with back-off."""

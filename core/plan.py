@@ -41,7 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Estimate(msgspec.Struct, frozen=True):
     """Predicted speeds of a plan in tokens per second; low is the 10 % lower bound, which is what we promise.
-    power_w is what serving is expected to draw in watts (0: not known)."""
+    power_w is what serving is expected to draw in watts (0: not known). depth_s is what a row of a step costs more for
+    each token before it, copy_s what a token of a kept prefix costs that another slot takes over."""
 
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
@@ -54,6 +55,14 @@ class Estimate(msgspec.Struct, frozen=True):
     kl_divergence: float = 0.0
     probability_ok: float = 1.0
     power_w: float = 0.0
+    depth_s: float = 0.0
+    copy_s: float = 0.0
+
+
+class NoPlan(msgspec.Struct, frozen=True):
+    """Nothing can be served here, and why."""
+
+    reason: str
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -67,3 +76,12 @@ class Choice(msgspec.Struct, frozen=True):
     candidates: int = 0
     measured_decode_tokens_per_s: float = 0.0
     basis: str = ""
+
+
+def plan_words(plan: Plan) -> str:
+    """The plan as an owner would call it: "Q4_K_M with 4 slots", and what is unusual about it."""
+    odd = [] if plan.runtime == "llama.cpp" else [f"on {plan.runtime}"]
+    odd += [] if plan.kv_type == "F16" else [f"a {plan.kv_type} cache"]
+    odd += [f"{plan.draft_tokens} tokens guessed ahead"] if plan.draft_tokens else []
+    named = f"{plan.quantization} with {'1 slot' if plan.slots == 1 else f'{plan.slots} slots'}"
+    return f"{named} and {' and '.join(odd)}" if odd else named

@@ -14,17 +14,19 @@ import trio
 
 from core import events as e
 from core.benchmark import Measured, measure_devices, run_benchmark
+from core.demand import job_mix, mix_key
 from core.device import Benchmark, Device, Machine
 from core.journal import Journal
 from core.memory import FailedLoad, MeasuredLoad, device_key, shape_of
-from core.metamodel.choice import NoPlan
+from core.metamodel.abilities import LLAMA, types_of
 from core.metamodel.fit import Fit, need, overhead_bytes
-from core.metamodel.goal import Goal
+from core.metamodel.goal import goal_of
 from core.metamodel.gpu_use import gpu_shortfall
 from core.model_card import ModelCard
 from core.model_store import ModelStore
 from core.model_work import record_models
-from core.plan import Choice, Plan
+from core.pinned import pin_hindrance, pin_notice
+from core.plan import Choice, NoPlan, Plan, plan_words
 from core.probe import find_machine
 from core.settings import Settings
 from core.work_progress import progress_of
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 LOOK_FRESH_S = 5.0
 COUNT_S = 60.0
 GPU_TROUBLE = "gpu"
+PIN_TROUBLE = "plan"
 MEASURING = "Measuring this computer"
 MAX_RECONSIDERATIONS = 3
 PLAINLY_SMALL = 2
@@ -111,6 +114,25 @@ class Preparation:
             await self.measure(machine, self.card(model))
         return measured
 
+    async def pin(self, plan: Plan) -> str:
+        """Keep this plan for its model. Raises CannotServe with what stands against it now."""
+        card, machine = self.card(plan.model), await self.refresh_machine()
+        if plan.quantization not in types_of(plan.runtime, card):
+            raise CannotServe(f"{plan.quantization} cannot be made of {card.title} here.")
+        hindrance = pin_hindrance(plan, machine, card=card, fit=self._fit())
+        if hindrance:
+            raise CannotServe(f"{plan_words(plan)} cannot be kept: {hindrance}")
+        await self._journal.record(e.PlanPinned(time.time(), plan))
+        return f"{plan_words(plan)} is kept for {card.title} until you unpin it."
+
+    async def unpin(self, model: str) -> str:
+        """Let the plan be chosen again. Raises CannotServe when none is kept."""
+        if model not in self._journal.state.pins:
+            raise CannotServe(f"No plan is kept for {model}.")
+        await self._journal.record(e.PlanUnpinned(time.time(), model))
+        self._journal.announce(e.TroubleFound(time.time(), PIN_TROUBLE, ""))
+        return f"The plan for {model} is chosen by itself again."
+
     async def prepare(self, model: str) -> Prepared:
         """Do whatever is still missing. Raises CannotServe, or the store's own errors."""
         machine = await self.refresh_machine()
@@ -140,6 +162,8 @@ class Preparation:
     async def _has_room(self, prepared: Prepared, machine: Machine) -> bool:
         """Whether the plan fits by llama.cpp's own count, which is asked once of a plan that is not plainly small."""
         plan, card = prepared.choice.plan, prepared.card
+        if plan.runtime != LLAMA:
+            return True
         devices = devices_of(plan, machine)
         fit = self._fit()
         if all(_is_plainly_small(plan, card, device=device, fit=fit) for device in devices):
@@ -155,10 +179,10 @@ class Preparation:
 
     async def _say_what_the_gpu_does(self, prepared: Prepared, machine: Machine) -> None:
         """Where the processor works though there is a GPU: why, and what would help; nothing when all is well."""
-        goal = Goal(quality=self._settings.quality)
+        limits = goal_of(self._settings).limits
 
         def reason() -> str:
-            return gpu_shortfall(prepared.card, machine, plan=prepared.choice.plan, limits=goal.limits, fit=self._fit())
+            return gpu_shortfall(prepared.card, machine, plan=prepared.choice.plan, limits=limits, fit=self._fit())
 
         self._journal.announce(e.TroubleFound(time.time(), GPU_TROUBLE, await trio.to_thread.run_sync(reason)))
 
@@ -193,23 +217,36 @@ class Preparation:
 
     async def _choice(self, card: ModelCard, machine: Machine, *, benchmark: Benchmark) -> Choice:
         """The choice that holds while nothing it rests on has changed; else a new one. Raises CannotServe."""
-        failed = sum(failure.needed_bytes for failure in self._journal.state.memory.failures)
-        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {self._settings.quality} {failed}"
-        known = self._journal.state.choice
+        state = self._journal.state
+        goal = goal_of(self._settings, job_mix(state.demand, now=time.time()))
+        failed = sum(failure.needed_bytes for failure in state.memory.failures)
+        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {goal.quality} {mix_key(goal.mix)} {failed}"
+        kept = self._kept(card, machine)
+        basis = basis if kept is None else f"{basis} kept {kept}"
+        known = state.choice
         if known is not None and known.basis == basis and still_fits(known, machine, card=card, fit=self._fit()):
             return known
-        goal = Goal(quality=self._settings.quality)
 
         def choose() -> Choice | NoPlan:
             meta_model = self._opened()
             meta_model.fit = self._fit()
-            measured = self._journal.state.measured
-            return meta_model.choose(card, machine, benchmark=benchmark, goal=goal, measured=measured)
+            if kept is not None:
+                return meta_model.keep(kept, card, machine=machine, benchmark=benchmark, measured=state.measured)
+            return meta_model.choose(card, machine, benchmark=benchmark, goal=goal, measured=state.measured)
 
         choice = await trio.to_thread.run_sync(choose)
         if isinstance(choice, NoPlan):
             raise CannotServe(choice.reason)
         return msgspec.structs.replace(choice, basis=basis)
+
+    def _kept(self, card: ModelCard, machine: Machine) -> Plan | None:
+        """The plan that the owner keeps for this model, while it can be served; else they are told why it is not."""
+        plan = self._journal.state.pins.get(card.model)
+        hindrance = pin_hindrance(plan, machine, card=card, fit=self._fit()) if plan is not None else ""
+        notice = pin_notice(plan, hindrance) if plan is not None and hindrance else ""
+        if notice or PIN_TROUBLE in self._journal.state.trouble:
+            self._journal.announce(e.TroubleFound(time.time(), PIN_TROUBLE, notice))
+        return plan if not hindrance else None
 
     def _opened(self) -> MetaModel:
         """The meta-model, opened when it is first needed: LightGBM takes a second to load."""

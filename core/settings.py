@@ -26,9 +26,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     storage_cap_gb is how much the model files may take together (0: what the disk gives): over it, the longest unused
     goes, and a model that may have no other copy only with drop_only_copies. hub_endpoint: what `models install` asks.
-    max_power_w: no plan is chosen whose device is expected to draw more while it serves (0: no limit). explore_when_idle:
-    other plans are tried for seconds while nobody wants anything. learn_from_peers: they are asked for their speeds;
-    share_measurements: they are told ours, without a name, an id or a model title.
+    max_power_w: no plan is chosen whose device is expected to draw more while it serves (0: no limit).
+    explore_when_idle: other plans are tried for seconds while nobody wants anything. learn_from_peers: they are asked
+    for their speeds; share_measurements: they are told ours, without a name, an id or a model title.
     """
 
     network: str = ""

@@ -20,6 +20,8 @@ ACTIONS: dict[type, str] = {
     c.RemoveModel: "remove_model",
     c.StopModelWork: "stop_model_work",
     c.ServeModel: "serve_model",
+    c.PinPlan: "pin_plan",
+    c.UnpinPlan: "pin_plan",
     c.CancelJob: "cancel_job",
     c.RedeemVouchers: "redeem_vouchers",
     c.WithdrawEarnings: "withdraw",

@@ -19,16 +19,19 @@ from core.commands import (
     Command,
     InstallModel,
     MeasureMachine,
+    PinPlan,
     QuantizeModel,
     QuitEngine,
     RedeemVouchers,
     RemoveModel,
     ServeModel,
     StopModelWork,
+    UnpinPlan,
     VerifyModels,
 )
 from core.model_card import ModelCard
 from core.node_state import NodeState
+from core.plan import Plan, plan_words
 
 # What is worth making, most bits first; `starling models quantize` makes every type that llama.cpp knows.
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_M", "Q2_K")
@@ -45,6 +48,12 @@ class MoreMenu(QMenu):
         self._models: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
         self.setFont(text_font(13))
         self._item("Measure this computer again", "measure_machine", command=MeasureMachine())
+        self._kept = self._named(QAction("Keep this plan", self), "pin_plan")
+        self._kept.setCheckable(True)
+        self._kept.setEnabled(False)
+        self._kept.triggered.connect(self._keep_plan)
+        self.addAction(self._kept)
+        self._plan: Plan | None = None
         self.addSeparator()
         add = self._named(QAction("Add model…", self), "add_model")
         add.triggered.connect(self._add_model)
@@ -70,6 +79,7 @@ class MoreMenu(QMenu):
 
     def show_state(self, state: NodeState) -> None:
         """Fill the model menus; unchanged models leave them alone, so that an open menu stays open."""
+        self._show_plan(state)
         models = tuple((name, card.title or name, _makeable(card)) for name, card in sorted(state.models.items()))
         if models == self._models:
             return
@@ -84,6 +94,19 @@ class MoreMenu(QMenu):
             made.setEnabled(bool(types))
             for kind in types:
                 made.addAction(kind).triggered.connect(partial(self._give, QuantizeModel(name, kind)))
+
+    def _show_plan(self, state: NodeState) -> None:
+        """Whether the plan that is chosen is kept, and which one that is."""
+        plan = self._plan = state.choice.plan if state.choice is not None else None
+        kept = state.pins.get(plan.model) if plan is not None else None
+        shown = kept or plan
+        self._kept.setEnabled(plan is not None)
+        self._kept.setChecked(kept is not None)
+        self._kept.setText("Keep this plan" if shown is None else f"Keep this plan: {plan_words(shown)}")
+
+    def _keep_plan(self, is_kept: bool) -> None:
+        if self._plan is not None:
+            self._give(PinPlan(self._plan) if is_kept else UnpinPlan(self._plan.model))
 
     def _item(self, text: str, name: str, *, command: Command) -> None:
         action = self._named(QAction(text, self), name)

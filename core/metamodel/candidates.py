@@ -1,24 +1,182 @@
-"""Which plans are worth predicting: a small set of whole ways to serve a model here, pruned by fit.
+"""Which plans are worth predicting: whole ways to serve a model here, pruned by fit and by what can't pay.
 
-Pure. Never predicts a speed and never tries a plan.
+Pure. Never predicts a speed and never tries a plan. A dimension more is one entry in DIMENSIONS.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import msgspec
+from msgspec.structs import replace as _replace
 
 from core.device import Device, DeviceKind, Machine
-from core.metamodel.fit import Fit, need, offload_share, overhead_bytes
-from core.metamodel.goal import Limits
-from core.metamodel.quantizations import makeable
+from core.metamodel.abilities import ABILITIES, LLAMA, TORCH, abilities_of, serves, types_of
+from core.metamodel.fit import Fit, file_bytes, kv_bytes_per_token, need, offload_share, overhead_bytes
+from core.metamodel.goal import Goal, Limits, kl_budget
+from core.metamodel.quantizations import kl_divergence
 from core.model_card import ModelCard
 from core.plan import Plan
 
-_SLOTS = (1, 2, 4, 8)
-_KV_TYPES = ("F16", "Q8_0")
-_GPU_CHUNKS = (256, 512)
-_CPU_CHUNKS = (64, 128)
+MAX_CANDIDATES = 500
 MIN_OFFLOAD = 0.2
+_SLOTS = (4, 2, 1, 8, 16, 32)
+_GPU_CHUNKS = (512, 256)
+_CPU_CHUNKS = (128, 64)
+_WHOLE = 0
+# A KV type of fewer bits is worth a look where the F16 cache is at least this share of the weights.
+_LEAST_CACHE = {"F16": 0.0, "Q8_0": 0.05, "Q4_0": 0.2}
+# Guessing ahead fills rows that a full batch needs itself.
+_MOST_DRAFTING_SLOTS = 4
+_LEAST_FORETOLD = 0.2
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the plans are for: this model on this device of this machine, towards this goal."""
+
+    card: ModelCard
+    device: Device
+    machine: Machine
+    goal: Goal
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the processor computes."""
+        return self.device.kind is DeviceKind.CPU
+
+
+class Dimension(msgspec.Struct, frozen=True):
+    """A field of the plan, and the values worth trying, given those of the dimensions before it; the usual one first,
+    which wins where nothing tells them apart."""
+
+    field: str
+    options: Callable[[Plan, Asked], Sequence[Any]]
+
+
+def candidates(card: ModelCard, device: Device, *, machine: Machine, goal: Goal, fit: Fit) -> list[Plan]:
+    """Plans that fit the device's free memory (and the host's, for the layers left there), at most 500. Those split
+    over several GPUs are found once, with the first GPU of its backend."""
+    asked = Asked(card, device, machine, goal)
+    room = _Room(device, _neighbours(device, machine), goal.limits, fit)
+    plans = [_plain(asked)]
+    for dimension in DIMENSIONS:
+        plans = [_with(plan, **{dimension.field: v}) for plan in plans for v in dimension.options(plan, asked)]
+    found = []
+    for plan in _thinned(plans, asked):
+        placed = _placed(plan, card, room=room)
+        if placed is not None and _host_fits(placed, asked):
+            found.append(placed)
+    return found
+
+
+def _plain(asked: Asked) -> Plan:
+    card, limits = asked.card, asked.goal.limits
+    return Plan(
+        model=card.model,
+        runtime=LLAMA,
+        quantization=card.source_quantization,
+        slots=1,
+        slot_context_tokens=min(limits.slot_context_tokens, card.context_tokens),
+        gpu_layers=0 if asked.on_cpu else card.layers + 1,
+        threads=limits.threads or max(1, asked.machine.cpu_cores - 1),
+        device_id=asked.device.device_id,
+    )
+
+
+def _with(plan: Plan, **value: Any) -> Plan:
+    return plan if all(getattr(plan, field) == v for field, v in value.items()) else _replace(plan, **value)
+
+
+def _runtimes(_: Plan, asked: Asked) -> list[str]:
+    device, torch = asked.device, asked.machine.torch
+    return [name for name in ABILITIES if serves(name, asked.card, device=device, torch=torch)]
+
+
+def _quantizations(plan: Plan, asked: Asked) -> Sequence[str]:
+    return types_of(plan.runtime, asked.card)
+
+
+def _slots(plan: Plan, asked: Asked) -> list[int]:
+    """No more than are used at twice the usual number of jobs; torch only where a large batch pays for its launches."""
+    most = min(asked.goal.limits.max_slots, max(1, round(2 * asked.goal.mix.concurrent)))
+    counts = [n for n in _SLOTS if n <= most] or [1]
+    return [max(counts)] if plan.runtime == TORCH else counts
+
+
+def _kv_types(plan: Plan, asked: Asked) -> Sequence[str]:
+    """The exact type alone where the cache is small beside the weights: fewer bits would bring nothing."""
+    card = asked.card
+    cache = kv_bytes_per_token(card, "F16") * plan.slots * plan.slot_context_tokens
+    share = cache / file_bytes(card, plan.quantization)
+    return [name for name in abilities_of(plan.runtime).kv_types if share >= _LEAST_CACHE[name]]
+
+
+def _chunks(plan: Plan, asked: Asked) -> Sequence[int]:
+    """A slot alone holds up nobody with a long chunk."""
+    sizes = _CPU_CHUNKS if asked.on_cpu else _GPU_CHUNKS
+    fitting = [size for size in sizes if size <= plan.slot_context_tokens] or [plan.slot_context_tokens]
+    return [fitting[0], _WHOLE] if plan.slots == 1 else [*fitting, _WHOLE]
+
+
+def _batchings(plan: Plan, _: Asked) -> Sequence[bool]:
+    """Batches that start together are only tried with whole prompts: chunks are there for those who are running."""
+    return (True, False) if plan.slots > 1 and plan.prefill_chunk == _WHOLE else (True,)
+
+
+def _prefix_caches(plan: Plan, _: Asked) -> Sequence[bool]:
+    """Always on where it is served: it costs nothing where prompts do not begin alike, and only with it is it seen
+    whether they do."""
+    return (abilities_of(plan.runtime).caches_prefixes,)
+
+
+def _is_usual(plan: Plan, asked: Asked) -> bool:
+    """Prompts read as they usually are: what is rare by itself is not tried together with what else is rare."""
+    return plan.prefill_chunk == _chunks(plan, asked)[0]
+
+
+def _unified(plan: Plan, asked: Asked) -> Sequence[bool]:
+    """One KV for all slots makes copies of a shared prefix free, and every look at it longer."""
+    is_shared = plan.prefix_cache and asked.goal.mix.shared_prefix_tokens > 0 and plan.slots > 1
+    pays = is_shared and _is_usual(plan, asked) and abilities_of(plan.runtime).unifies
+    return (False, True) if pays else (False,)
+
+
+def _drafts(plan: Plan, asked: Asked) -> Sequence[int]:
+    comes_true = asked.goal.mix.foretold >= _LEAST_FORETOLD and plan.slots <= _MOST_DRAFTING_SLOTS
+    pays = comes_true and _is_usual(plan, asked) and not plan.unified_kv
+    return abilities_of(plan.runtime).drafts if pays else (0,)
+
+
+def _flash(plan: Plan, asked: Asked) -> Sequence[bool]:
+    """A quantized cache needs the flash kernels; without them is tried once for each type and count of slots."""
+    is_weak = asked.device.backend.upper() in abilities_of(plan.runtime).weak_flash
+    is_plain = plan.kv_type == "F16" and not plan.unified_kv and not plan.draft_tokens
+    return (True, False) if is_weak and is_plain and _is_usual(plan, asked) else (True,)
+
+
+DIMENSIONS: tuple[Dimension, ...] = (
+    Dimension("runtime", _runtimes),
+    Dimension("quantization", _quantizations),
+    Dimension("slots", _slots),
+    Dimension("kv_type", _kv_types),
+    Dimension("prefill_chunk", _chunks),
+    Dimension("continuous_batching", _batchings),
+    Dimension("prefix_cache", _prefix_caches),
+    Dimension("unified_kv", _unified),
+    Dimension("draft_tokens", _drafts),
+    Dimension("flash_attention", _flash),
+)
+
+
+def _thinned(plans: list[Plan], asked: Asked) -> list[Plan]:
+    """At most 500: of what loses more quality than is asked for, only the usual ways stay, and then none."""
+    if len(plans) <= MAX_CANDIDATES:
+        return plans
+    budget, source = kl_budget(asked.goal.quality), asked.card.source_quantization
+    good = [p for p in plans if kl_divergence(p.quantization, source=source, kv=p.kv_type) <= budget]
+    usual = [p for p in plans if p not in set(good) and p.kv_type == "F16" and p.continuous_batching]
+    return [*good, *usual][:MAX_CANDIDATES]
 
 
 class _Room(msgspec.Struct, frozen=True):
@@ -39,57 +197,23 @@ class _Room(msgspec.Struct, frozen=True):
         return all(self.fit.fits(n, device, share=share) for n, device in zip(needed, devices, strict=True))
 
 
-def candidates(card: ModelCard, device: Device, *, machine: Machine, limits: Limits, fit: Fit) -> list[Plan]:
-    """Plans that fit the device's free memory (and the host's, for the layers left there), most bits first. Those
-    split over several GPUs are found once, with the first GPU of its backend."""
-    room = _Room(device, _neighbours(device, machine), limits, fit)
-    plans = []
-    for first in _skeletons(card, device, machine=machine, limits=limits):
-        plan = _offloaded(first, card, room=room)
-        if plan is not None and _host_fits(plan, card, device=device, machine=machine):
-            plans.append(plan)
-    return plans
-
-
 def _neighbours(device: Device, machine: Machine) -> tuple[Device, ...]:
     alike = [d for d in machine.devices if d.kind is DeviceKind.GPU and d.backend == device.backend]
     return tuple(alike[1:]) if alike and alike[0] == device else ()
 
 
-def _skeletons(card: ModelCard, device: Device, *, machine: Machine, limits: Limits) -> list[Plan]:
-    on_cpu = device.kind is DeviceKind.CPU
-    plain = Plan(
-        model=card.model,
-        runtime="llama.cpp",
-        quantization=card.source_quantization,
-        slots=1,
-        slot_context_tokens=min(limits.slot_context_tokens, card.context_tokens),
-        gpu_layers=0 if on_cpu else card.layers + 1,
-        threads=limits.threads or max(1, machine.cpu_cores - 1),
-        device_id=device.device_id,
-    )
-    return [
-        msgspec.structs.replace(plain, quantization=name, kv_type=kv, slots=slots, prefill_chunk=chunk)
-        for name in dict.fromkeys((*makeable(card.source_quantization), *(v.quantization for v in card.variants)))
-        for kv in _KV_TYPES
-        for slots in _SLOTS
-        if slots <= limits.max_slots
-        for chunk in (_CPU_CHUNKS if on_cpu else _GPU_CHUNKS)
-    ]
-
-
-def _offloaded(plan: Plan, card: ModelCard, *, room: _Room) -> Plan | None:
+def _placed(plan: Plan, card: ModelCard, *, room: _Room) -> Plan | None:
     """The plan whole on its device, else split over all GPUs of its kind, else with as many layers on GPUs as fit;
     None when too few do."""
     if room.takes(plan, card):
         return plan
-    if room.device.kind is DeviceKind.CPU:
+    if room.device.kind is DeviceKind.CPU or not abilities_of(plan.runtime).splits:
         return None
     split = _split(plan, room)
     if split.more_devices and room.takes(split, card):
         return split
     for layers in range(card.layers, 0, -max(1, card.layers // 12)):
-        partial = msgspec.structs.replace(split, gpu_layers=layers)
+        partial = _replace(split, gpu_layers=layers)
         if offload_share(partial, card) < MIN_OFFLOAD:
             return None
         if room.takes(partial, card):
@@ -106,10 +230,14 @@ def _split(plan: Plan, room: _Room) -> Plan:
         return plan
     shares = tuple(bytes_ / sum(spare) for bytes_ in spare)
     names = tuple(d.device_id for d in room.neighbours)
-    return msgspec.structs.replace(plan, more_devices=names, layer_split=shares)
+    return _replace(plan, more_devices=names, layer_split=shares)
 
 
-def _host_fits(plan: Plan, card: ModelCard, *, device: Device, machine: Machine) -> bool:
-    host_bytes = need(plan, card, device=device).host_bytes
+def _host_fits(plan: Plan, asked: Asked) -> bool:
+    """Layers left on the host need its memory; torch reads all weights there before they go to the GPU."""
+    machine = asked.machine
+    host_bytes = need(plan, asked.card, device=asked.device).host_bytes
+    if plan.runtime == TORCH:
+        host_bytes += file_bytes(asked.card, plan.quantization)
     free = next((d.free_bytes for d in machine.devices if d.kind is DeviceKind.CPU), machine.ram_bytes // 2)
     return host_bytes <= 0.9 * free

@@ -6,10 +6,12 @@ The rule (weights + KV + about 0.3 GiB per GPU <= 98.5 % of free memory) was rig
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from core.device import Device, DeviceKind
-from core.memory import MeasuredLoad, MemoryRecord, device_key, shape_of
+from core.memory import FailedLoad, MeasuredLoad, MemoryRecord, device_key, shape_of
 from core.metamodel.quantizations import kv_type, quantization
 from core.model_card import ModelCard
 from core.plan import Plan
@@ -31,8 +33,9 @@ class Need(msgspec.Struct, frozen=True):
     host_bytes: int
 
 
-class Fit(msgspec.Struct, frozen=True):
-    """Says what fits, by what loads took here before and which of them failed."""
+class Fit(msgspec.Struct, frozen=True, dict=True):
+    """Says what fits, by what loads took here before and which of them failed; hundreds of plans ask one after another,
+    so the record is sorted out once."""
 
     record: MemoryRecord = MemoryRecord()
 
@@ -55,26 +58,40 @@ class Fit(msgspec.Struct, frozen=True):
 
     def measured(self, plan: Plan, device: Device) -> MeasuredLoad | None:
         """The count of a plan of this model and shape on this device, if there was one."""
-        cell = (device_key(device), plan.model, shape_of(plan))
-        loads = (load for load in self.record.loads if (load.device, load.model, load.shape) == cell)
-        return next(loads, None)
+        loads = self._loads.get((device_key(device), plan.model))
+        return loads.get(shape_of(plan)) if loads else None
 
     def fits(self, needed_bytes: int, device: Device, *, share: float = FREE_SHARE) -> bool:
         """True when the device has that much free and nothing alike has failed with about as much free memory."""
-        key = device_key(device)
-        failed = any(
-            f.device == key and needed_bytes >= f.needed_bytes and device.free_bytes <= f.free_bytes + RETRY_BYTES
-            for f in self.record.failures
+        if needed_bytes > share * device.free_bytes:
+            return False
+        failures = self._failures.get(device_key(device), ())
+        return not any(
+            needed_bytes >= f.needed_bytes and device.free_bytes <= f.free_bytes + RETRY_BYTES for f in failures
         )
-        return not failed and needed_bytes <= share * device.free_bytes
 
     def _learned_bytes(self, model: str, device: Device) -> int:
         """An additive correction that moves half way towards each load that was counted."""
-        learned, key = 0.0, device_key(device)
-        for load in self.record.loads:
-            if (load.device, load.model) == (key, model):
-                learned += 0.5 * (load.measured_bytes - load.predicted_bytes - learned)
+        learned = 0.0
+        for load in self._loads.get((device_key(device), model), {}).values():
+            learned += 0.5 * (load.measured_bytes - load.predicted_bytes - learned)
         return round(learned)
+
+    @cached_property
+    def _loads(self) -> dict[tuple[str, str], dict[str, MeasuredLoad]]:
+        """By device and model, then by shape, the oldest first."""
+        found: dict[tuple[str, str], dict[str, MeasuredLoad]] = {}
+        for load in self.record.loads:
+            found.setdefault((load.device, load.model), {}).setdefault(load.shape, load)
+        return found
+
+    @cached_property
+    def _failures(self) -> dict[str, list[FailedLoad]]:
+        """By device."""
+        found: dict[str, list[FailedLoad]] = {}
+        for failure in self.record.failures:
+            found.setdefault(failure.device, []).append(failure)
+        return found
 
 
 def probability_ok(needed_bytes: int, free_bytes: int) -> float:

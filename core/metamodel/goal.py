@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from core.job import QualityClass
+from core.settings import Settings
 
 _BUDGETS = {QualityClass.PREMIUM: 0.006, QualityClass.STANDARD: 0.032, QualityClass.ECONOMY: 0.11}
 
@@ -24,7 +25,7 @@ class JobMix(msgspec.Struct, frozen=True):
     output_tokens: int = 128
     concurrent: float = 4.0
     shared_prefix_tokens: int = 0
-    output_spread: float = 0.0
+    output_spread: float = 0.5
     foretold: float = 0.0
 
 
@@ -52,6 +53,17 @@ class Goal(msgspec.Struct, frozen=True):
     price_per_mtok: int = 500_000
     tariff_per_kwh: int = 250_000
     power_w: float = 0.0
+
+
+def goal_of(settings: Settings, mix: JobMix | None = None) -> Goal:
+    """What this owner wants, for these jobs."""
+    return Goal(
+        quality=settings.quality,
+        mix=mix or JobMix(),
+        limits=Limits(power_w=settings.max_power_w or None),
+        price_per_mtok=settings.floor_per_mtok,
+        tariff_per_kwh=settings.tariff_per_kwh,
+    )
 
 
 def kl_budget(quality: QualityClass) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from core.device import Device, DeviceKind, Machine
 from core.metamodel.candidates import candidates
 from core.metamodel.fit import Fit, file_bytes, kv_bytes_per_token, overhead_bytes
-from core.metamodel.goal import Limits
+from core.metamodel.goal import Goal, Limits
 from core.model_card import ModelCard
 from core.plan import Plan
 
@@ -27,7 +27,7 @@ def gpu_shortfall(card: ModelCard, machine: Machine, *, plan: Plan, limits: Limi
     if plan.gpu_layers:
         part = f"{plan.gpu_layers} of {card.layers + 1} layers"
         return f"Only {part} of {card.title} fit on your {gpu.name}: {numbers}. The rest runs on the processor. {help_}"
-    if candidates(card, gpu, machine=machine, limits=limits, fit=fit):
+    if candidates(card, gpu, machine=machine, goal=Goal(limits=limits), fit=fit):
         return ""
     return f"{card.title} does not fit on your {gpu.name}: {numbers}. It runs on the processor, slower. {help_}"
 

@@ -14,7 +14,8 @@ from core.device import Benchmark, Device, DeviceKind, Machine
 from core.journal import Journal
 from core.memory import device_key
 from core.model_card import ModelCard, ModelVariant
-from core.preparation import GPU_TROUBLE, Preparation
+from core.plan import Plan
+from core.preparation import GPU_TROUBLE, PIN_TROUBLE, CannotServe, Preparation
 from core.settings import Settings
 from core.store import Store
 from core.worker import messages as w
@@ -140,3 +141,41 @@ async def test_a_gpu_too_small_is_trouble_that_ends_when_it_is_not(
     assert "does not fit on your NVIDIA RTX" in journal.state.trouble[GPU_TROUBLE]
     await preparing(journal, monkeypatch, gpu=msgspec.structs.replace(GPU, free_bytes=24 * GIB)).prepare("eight-b")
     assert GPU_TROUBLE not in journal.state.trouble
+
+
+def kept_plan(quantization: str = "Q4_0", *, slots: int = 1) -> Plan:
+    return Plan("eight-b", "llama.cpp", quantization, slots, 2048, gpu_layers=33, device_id="CUDA0")
+
+
+async def test_a_kept_plan_is_served_over_restarts_until_it_is_let_go(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = await preparing(journal, monkeypatch).prepare("eight-b")
+    await preparing(journal, monkeypatch).pin(kept_plan())
+    for _ in range(2):
+        prepared = await preparing(journal, monkeypatch).prepare("eight-b")
+        assert prepared.choice.plan == kept_plan()
+        assert prepared.choice.reason.startswith("You keep Q4_0 with 1 slot: about")
+    await preparing(journal, monkeypatch).unpin("eight-b")
+    assert (await preparing(journal, monkeypatch).prepare("eight-b")).choice.plan == chosen.choice.plan
+
+
+async def test_a_kept_plan_that_no_longer_fits_gives_way_with_a_notice_and_comes_back(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await preparing(journal, monkeypatch).pin(kept_plan())
+    small = msgspec.structs.replace(GPU, free_bytes=2 * GIB)
+    prepared = await preparing(journal, monkeypatch, gpu=small).prepare("eight-b")
+    assert prepared.choice.plan != kept_plan()
+    notice = journal.state.trouble[PIN_TROUBLE]
+    assert "Q4_0 with 1 slot, is not served now: it needs" in notice and "--unpin" in notice
+    assert (await preparing(journal, monkeypatch).prepare("eight-b")).choice.plan == kept_plan()
+    assert PIN_TROUBLE not in journal.state.trouble
+
+
+async def test_a_plan_that_cannot_be_served_is_not_kept(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = msgspec.structs.replace(kept_plan(), device_id="CUDA7")
+    for plan, said in ((kept_plan("F16"), "needs"), (elsewhere, "not in this computer"), (kept_plan("IQ1_S"), "made")):
+        with pytest.raises(CannotServe, match=said):
+            await preparing(journal, monkeypatch).pin(plan)
+    assert journal.state.pins == {}

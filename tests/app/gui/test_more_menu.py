@@ -71,3 +71,18 @@ def test_only_types_that_are_not_there_are_offered(menu: MoreMenu, given: list[o
     assert tuple(action.text() for action in offered.actions()) == TYPES[1:]
     offered.actions()[0].trigger()
     assert given == [c.QuantizeModel(name, TYPES[1])]
+
+
+def test_the_chosen_plan_is_kept_and_let_go_by_one_entry(menu: MoreMenu, given: list[object]) -> None:
+    state = node.fold(node.measured())
+    assert state.choice is not None
+    plan = state.choice.plan
+    menu.show_state(state)
+    trigger(menu, "pin_plan")
+    kept = msgspec.structs.replace(state, pins={plan.model: plan})
+    menu.show_state(kept)
+    action = menu.findChild(QAction, "pin_plan")
+    assert isinstance(action, QAction) and action.isChecked()
+    assert action.text() == "Keep this plan: Q5_K_M with 4 slots"
+    trigger(menu, "pin_plan")
+    assert given == [c.PinPlan(plan), c.UnpinPlan(plan.model)]

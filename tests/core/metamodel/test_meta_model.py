@@ -11,13 +11,12 @@ import pytest
 from core.device import Benchmark, Device, DeviceKind, Machine, ModelShape
 from core.memory import FailedLoad, MemoryRecord, device_key
 from core.metamodel.candidates import candidates
-from core.metamodel.choice import NoPlan
 from core.metamodel.datasheets import Datasheet, find
 from core.metamodel.fit import Fit
 from core.metamodel.goal import Goal, Limits
 from core.metamodel.meta_model import MetaModel
 from core.model_card import ModelCard, ModelVariant
-from core.plan import Choice, Plan
+from core.plan import Choice, NoPlan, Plan
 
 PRIOR = Path(__file__).parents[3] / "assets" / "metamodel" / "prior.json"
 GIB = 1 << 30
@@ -145,13 +144,13 @@ def test_a_model_too_large_for_one_gpu_is_split_over_two_by_their_free_memory() 
     card = msgspec.structs.replace(EIGHT_B, variants=(ModelVariant("F16", 16_070_000_000, "00", "a.gguf"),))
     machine = Machine((larger, smaller, CPU), 16, 64 * GIB, "llama.cpp")
     alone_only = Limits(max_slots=1)
-    plans = candidates(card, larger, machine=machine, limits=alone_only, fit=model.fit)
+    plans = candidates(card, larger, machine=machine, goal=Goal(limits=alone_only), fit=model.fit)
     split = [p for p in plans if p.quantization == "F16"]
     assert split and all(p.more_devices == ("cuda1",) for p in split)
     assert all(abs(p.layer_split[0] - 2 / 3) < 0.02 and p.gpu_layers == card.layers + 1 for p in split)
     alone = [p for p in plans if p.quantization == "Q4_0"]
     assert alone and not any(p.more_devices for p in alone)
-    assert not any(p.more_devices for p in candidates(card, smaller, machine=machine, limits=Limits(), fit=model.fit))
+    assert not any(p.more_devices for p in candidates(card, smaller, machine=machine, goal=Goal(), fit=model.fit))
 
 
 def test_what_ran_out_of_memory_is_not_chosen_again() -> None:

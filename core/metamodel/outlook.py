@@ -1,0 +1,75 @@
+"""All that can be told of serving one model on one machine: the plans in order, the choice, what would change it.
+
+Pure but for the meta-model it is handed. Never records and never serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from core.device import Benchmark, Machine
+from core.metamodel.alternatives import Change, alternatives
+from core.metamodel.choice import Ranked, best_of, pick, rank
+from core.metamodel.goal import Goal
+from core.metamodel.meta_model import MetaModel, measured_speed
+from core.model_card import ModelCard
+from core.plan import Choice, NoPlan, Plan
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A model on a machine towards a goal, and what was measured there: by the benchmark of a real model, and of
+    made-up ones. pinned: the plan that its owner keeps."""
+
+    card: ModelCard
+    machine: Machine
+    goal: Goal
+    benchmark: Benchmark | None = None
+    measured: tuple[Benchmark, ...] = ()
+    pinned: Plan | None = None
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """ranked: every plan; the chosen one first, then those that keep the limits by what they earn, then the others."""
+
+    question: Question
+    choice: Choice | NoPlan
+    ranked: tuple[Ranked, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def outlook(model: MetaModel, question: Question) -> Outlook:
+    """Rank every plan, choose, and choose again under other conditions: a dozen choices."""
+    goal = question.goal
+    estimates = model.estimates(
+        question.card, question.machine, benchmark=question.benchmark, goal=goal, measured=question.measured
+    )
+    ranked = rank(estimates, goal=goal, timetables=model.timetables)
+    choice = pick(ranked, goal=goal)
+    if isinstance(choice, NoPlan):
+        return Outlook(question, choice, ranked)
+    first = [row for row in ranked if row.plan == choice.plan]
+    rest = [row for row in ranked if row.plan != choice.plan]
+
+    def again(machine: Machine, goal: Goal) -> Choice | NoPlan:
+        return model.choose(
+            question.card, machine, benchmark=question.benchmark, goal=goal, measured=question.measured
+        )
+
+    changes = alternatives(choice, question.machine, goal=goal, choose=again)
+    speed = measured_speed(choice.plan, question.card, machine=question.machine, benchmark=question.benchmark)
+    choice = msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed)
+    return Outlook(question, choice, (*first, *rest), changes)
+
+
+def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
+    """The best of those with the same quantization, device and runtime, with its place (from 1) among all; kinds in
+    the order of their first row."""
+    kinds: dict[tuple[str, str, str], list[Ranked]] = {}
+    places = {row.plan: place for place, row in enumerate(ranked, start=1)}
+    for row in ranked:
+        kinds.setdefault((row.plan.runtime, row.plan.device_id, row.plan.quantization), []).append(row)
+    chosen, *others = kinds.values()
+    best = [chosen[0], *(best_of(rows) for rows in others)]
+    return [(places[row.plan], row) for row in best]

@@ -1,0 +1,128 @@
+"""`starling plan` as a new user meets it: described computers, models by size, plans kept and let go, no engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.__main__ import main
+from core.home import Home
+from core.journal import Journal
+from core.metamodel.shapes import shape_card
+from core.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+EIGHT = ["plan", "--shape", "8b", "--device"]
+
+
+def ask(capsys: pytest.CaptureFixture[str], home: Path, *words: str) -> tuple[int, str, str]:
+    code = main([*words, "--home", str(home)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize("device", ["gpu-8gb", "gpu-24gb"])
+def test_a_described_computer_gets_a_table_a_reason_and_what_would_change_it(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ask(capsys, tmp_path, *EIGHT, device)
+    assert (code, err) == (0, "")
+    for words in ("How to serve", "AT LEAST", "chosen", "Why", "8 of 10 runs", "Measured", "What would change this"):
+        assert words in out
+    assert "!" not in out and max(len(line) for line in out.splitlines() if "earns most" not in line) <= 160
+    assert not (tmp_path / "starling.db").exists()
+
+
+def test_columns_stand_under_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ask(capsys, tmp_path, *EIGHT, "gpu-24gb")
+    head, *rows = out.split("\n\n")[1].splitlines()
+    end = head.index("MEMORY") + len("MEMORY")
+    assert len(rows) == 10 and all(row[end - 3 : end] == " GB" for row in rows)
+
+
+def test_json_says_the_same_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ask(capsys, tmp_path, *EIGHT, "gpu-8gb", "--json")
+    found = json.loads(out)
+    assert found["candidates"] == len(found["ranked"]) <= 1000
+    assert found["chosen"] == found["ranked"][0] and found["reason"].endswith(".")
+    assert {"plan", "estimate", "verdict", "number"} <= set(found["chosen"])
+
+
+def test_premium_quality_is_asked_for_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ask(capsys, tmp_path, *EIGHT, "gpu-24gb", "--quality", "premium", "--json")
+    assert json.loads(out)["chosen"]["estimate"]["kl_divergence"] <= 0.006
+
+
+def test_a_model_that_fits_nowhere_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(capsys, tmp_path, "plan", "--shape", "70b", "--device", "gpu-8gb")
+    assert code == 1 and "fits the free memory" in out
+
+
+def test_a_card_in_a_file_is_planned_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "card.json"
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(shape_card("3b"), title="My model")))
+    code, out, _ = ask(capsys, tmp_path, "plan", str(file), "--device", "gpu-8gb")
+    assert code == 0 and "How to serve My model" in out
+    file.write_text("{}")
+    code, _, err = ask(capsys, tmp_path, "plan", str(file), "--device", "gpu-8gb")
+    assert code == 1 and "is not a model card" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan"], "There is no model here yet"),
+        (["plan", "nothing"], "There is no model nothing here"),
+        (["plan", "--shape", "8b", "--device", "nowhere.json"], "There is no file nowhere.json"),
+        (["plan", "--shape", "8b", "--device", "gpu-8gb", "--pin"], "Leave --device out"),
+        (["plan", "--shape", "8b", "--device", "gpu-8gb", "--picture", "x.gif"], "neither in .svg nor in .png"),
+    ],
+    ids=["no model", "an unknown one", "no file", "a pin elsewhere", "another picture"],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = ask(capsys, tmp_path, *words)
+    assert code == 1 and said in err
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_picture_is_written_by_the_same_word(ending: str, tmp_path: Path) -> None:
+    file = tmp_path / f"seen.{ending}"
+    words = [sys.executable, "-m", "app", *EIGHT, "gpu-8gb", "--picture", str(file), "--home", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert file.read_bytes().startswith({"svg": b"<svg ", "png": b"\x89PNG"}[ending])
+
+
+def test_a_plan_is_kept_and_let_go_without_an_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = ROOT / "assets" / "demo_model" / "starling-demo-f16.gguf"
+    assert ask(capsys, tmp_path, "models", "add", str(demo), "--name", "demo")[0] == 0
+    listed = json.loads(ask(capsys, tmp_path, "plan", "demo", "--json")[1])
+    code, _, err = ask(capsys, tmp_path, "plan", "demo", "--pin", "2")
+    assert code == 0 and "is kept for" in err
+    assert pinned(tmp_path) == [listed["ranked"][1]["plan"]["quantization"]]
+    out = " ".join(ask(capsys, tmp_path, "plan", "demo")[1].split())
+    assert "kept by you" in out and "starling plan demo --unpin" in out
+    assert ask(capsys, tmp_path, "plan", "demo", "--unpin")[0] == 0
+    assert pinned(tmp_path) == []
+    code, _, err = ask(capsys, tmp_path, "plan", "demo", "--unpin")
+    assert code == 1 and "No plan is kept for demo" in err
+
+
+def test_the_engine_is_built_without_lightgbm() -> None:
+    lines = "import sys, app.node, app.headless; sys.exit('lightgbm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", lines], cwd=ROOT, check=False, timeout=120).returncode == 0
+
+
+def pinned(home: Path) -> list[str]:
+    store = Store(Home(home).database)
+    try:
+        return [plan.quantization for plan in Journal(store).state.pins.values()]
+    finally:
+        store.close()
