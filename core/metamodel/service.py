@@ -27,21 +27,24 @@ _ROUNDS = 3
 class Speeds(msgspec.Struct, frozen=True):
     """Seconds that each kind of work costs one plan on one device, in the order of timetable.COSTS.
 
-    step_s: what the engine does around a step; pass_s: one pass over the weights; row_s: a row of a narrow pass more;
-    read_s: a row of a wide one; depth_s: a row for each token before it; copy_s: a token of a prefix taken over.
+    step_s: what the engine does around a step; pass_s: one pass over the weights; reshape_s: one of another width than
+    the one before; row_s: a row of a narrow pass more; read_s: a row of a wide one; read_depth_s and drawn_depth_s: a
+    row of a prompt or an answer for each token before it; copy_s: a token of a prefix taken over.
     """
 
     step_s: float = 0.0
     pass_s: float = 0.0
+    reshape_s: float = 0.0
     row_s: float = 0.0
     read_s: float = 0.0
-    depth_s: float = 0.0
+    read_depth_s: float = 0.0
+    drawn_depth_s: float = 0.0
     copy_s: float = 0.0
 
     @property
     def costs(self) -> tuple[float, ...]:
         """As a vector."""
-        return (self.step_s, self.pass_s, self.row_s, self.read_s, self.depth_s, self.copy_s)
+        return msgspec.structs.astuple(self)
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -101,7 +104,11 @@ def speeds_of(
     token_s = 1 / max(prefill_tokens_per_s, 1e-9)
     read_s = token_s - pass_s / (chunk_tokens or REFERENCE_CHUNK)
     return Speeds(
-        pass_s=pass_s, row_s=pass_s * step_slope, read_s=max(read_s, _LEAST_READ_SHARE * token_s), depth_s=depth_s
+        pass_s=pass_s,
+        row_s=pass_s * step_slope,
+        read_s=max(read_s, _LEAST_READ_SHARE * token_s),
+        read_depth_s=depth_s,
+        drawn_depth_s=depth_s,
     )
 
 

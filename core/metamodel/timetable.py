@@ -7,6 +7,7 @@ steps at once. Pure: knows tokens, never a text, and never runs anything.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -21,8 +22,9 @@ WHOLE_PASS_TOKENS = 512
 # What the engine's prefix cache finds worth taking over, and worth waiting for.
 MIN_SHARED = 16
 MIN_AWAITED = 32
-# What a segment costs is these counts, in this order, each times its own seconds.
-COSTS = ("steps", "passes", "narrow_rows", "wide_rows", "depth", "copied")
+# What a segment costs is these counts, in this order, each times its own seconds. reshaped: passes of another width
+# than the one before, for which llama.cpp makes its graph anew; depths: rows times the tokens that they look back on.
+COSTS = ("steps", "passes", "reshaped", "narrow_rows", "wide_rows", "read_depth", "drawn_depth", "copied")
 _GOLDEN = 0.6180339887498949
 
 
@@ -70,6 +72,11 @@ class Timetable(msgspec.Struct, frozen=True):
     asked: NDArray[np.int64]
     first: NDArray[np.int64]
     tokens: int
+
+    @property
+    def rows(self) -> float:
+        """Tokens read and drawn from, in all passes."""
+        return float(self.counts[:, [COSTS.index("narrow_rows"), COSTS.index("wide_rows")]].sum())
 
 
 def timetable(workload: Workload, switches: Switches) -> Timetable:
@@ -135,6 +142,7 @@ class _Course:
         self._running: list[_Job] = []
         self._known: set[int] = set()
         self._copied = 0
+        self._shape = 0
         members = [(group, client) for group, clients in enumerate(workload) for client in range(clients.count)]
         self._coming = [self._question(group, client, turn=0) for group, client in members]
 
@@ -216,14 +224,14 @@ class _Course:
         return reads
 
     def _count(self, reads: list[tuple[_Job, int]], decoding: list[_Job], *, many: int) -> None:
-        depth = sum(count * (job.fed + (count + 1) / 2) for job, count in reads)
-        depth += sum(many * (job.prompt + job.drawn + (many - 1) / 2) for job in decoding)
-        narrow = wide = passes = 0
-        for rows in _passes([*(1 for _ in decoding), *(count for _, count in reads)], self._pass_rows):
-            passes += 1
-            narrow += rows if rows <= NARROW_ROWS else 0
-            wide += rows if rows > NARROW_ROWS else 0
-        self.counts.append([many, many * passes, many * narrow, many * wide, depth, self._copied])
+        read_depth = sum(count * (job.fed + (count + 1) / 2) for job, count in reads)
+        drawn_depth = sum(many * (job.prompt + job.drawn + (many - 1) / 2) for job in decoding)
+        shapes = list(_passes([*(1 for _ in decoding), *(count for _, count in reads)], self._pass_rows))
+        narrow = sum(rows for rows in shapes if rows <= NARROW_ROWS)
+        reshaped = sum(one != other for one, other in itertools.pairwise([self._shape, *shapes]))
+        self._shape = shapes[-1]
+        rows = [many * narrow, many * (sum(shapes) - narrow)]
+        self.counts.append([many, many * len(shapes), reshaped, *rows, read_depth, drawn_depth, self._copied])
         self.watched.append(bool(decoding))
         self._copied = 0
 
@@ -237,7 +245,8 @@ class _Course:
 
     def _end(self) -> None:
         """Who has the whole answer leaves, and asks the next question."""
-        for job in [job for job in self._running if job.drawn >= job.output]:
+        ended = [job for job in self._running if job.drawn >= job.output]
+        for job in sorted(ended, key=lambda job: (job.group, job.client)):
             self._running.remove(job)
             if job.turn + 1 < self._workload[job.group].rounds:
                 self._coming.append(self._question(job.group, job.client, turn=job.turn + 1))

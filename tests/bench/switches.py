@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import psutil
 import trio
 
-from core.job import ChatMessage
+from core.metamodel.timetable import Clients, Workload
 from core.plan import Plan
-from tests.bench.peers.streams import Answer, Ask, Client, serve_all
+from tests.bench.clients import Voice, clients_of
+from tests.bench.peers.streams import Answer, Client, serve_all
 from tests.bench.report import Report
-from tests.bench.synthetic import synthetic_model, words
+from tests.bench.synthetic import synthetic_model
 
 SLOTS = 4
 SLOT_CONTEXT = 2048
 CHUNK = 128
-SYSTEM_WORDS = 512
-QUESTION_WORDS = 16
+SYSTEM_TOKENS = 512
+QUESTION_TOKENS = 16
 SWITCHES = {
     "none": (False, False, False),
     "prefix caching": (True, False, False),
@@ -68,12 +68,13 @@ async def _run(amount: Amount) -> Report:
     path = str(await synthetic_model("160m", "Q4_0"))
     figures = await _prefix_speedups(path, amount)
     cells: dict[str, Seen] = {}
-    for workload, clients in _workloads(amount).items():
+    for workload, asked in _workloads(amount).items():
+        clients = clients_of(asked, Voice())
         for name, switches in SWITCHES.items():
             print(f"\r  {workload}: {name:<24}", end="", file=sys.stderr, flush=True)
-            cells[f"{workload:<14} {name:<20}"] = _seen(await serve_all(_plan(switches), path, clients))
+            cells[f"{workload:<14} {name:<20}"] = seen(await _served(switches, path, clients=clients))
     print(file=sys.stderr)
-    return Report(figures, {name: str(seen) for name, seen in cells.items()})
+    return Report(figures, {name: str(cell) for name, cell in cells.items()})
 
 
 async def _prefix_speedups(path: str, amount: Amount) -> dict[str, float]:
@@ -81,29 +82,35 @@ async def _prefix_speedups(path: str, amount: Amount) -> dict[str, float]:
     figures = {}
     for ending, count in {"": 1, "_4": 4}.items():
         rounds = 2 * amount.rounds if count == 1 else amount.rounds
-        clients = [_chat(number, msgspec.structs.replace(amount, rounds=rounds)) for number in range(count)]
-        without = _seen(await serve_all(_plan((False, True, True)), path, clients))
-        cached = _seen(await serve_all(_plan((True, True, True)), path, clients))
+        clients = clients_of((_chat(count, msgspec.structs.replace(amount, rounds=rounds)),), Voice())
+        without = seen(await _served((False, True, True), path, clients=clients))
+        cached = seen(await _served((True, True, True), path, clients=clients))
         figures[f"prefix_ttft_speedup{ending}"] = without.ttft_median_s / cached.ttft_median_s
     return figures
 
 
-def _plan(switches: tuple[bool, bool, bool]) -> Plan:
+async def _served(switches: tuple[bool, bool, bool], path: str, *, clients: list[Client]) -> list[Answer]:
+    return await serve_all(plan_of(switches, threads=psutil.cpu_count(logical=False) or 1), path, clients)
+
+
+def plan_of(switches: tuple[bool, bool, bool], *, threads: int, context_tokens: int = SLOT_CONTEXT) -> Plan:
+    """A plan with these of SWITCHES."""
     prefix_cache, chunked, continuous = switches
     return Plan(
         model="bench",
         runtime="llama.cpp",
         quantization="",
         slots=SLOTS,
-        slot_context_tokens=SLOT_CONTEXT,
-        threads=psutil.cpu_count(logical=False) or 1,
+        slot_context_tokens=context_tokens,
+        threads=threads,
         prefill_chunk=CHUNK if chunked else 0,
         prefix_cache=prefix_cache,
         continuous_batching=continuous,
     )
 
 
-def _seen(answers: list[Answer]) -> Seen:
+def seen(answers: list[Answer]) -> Seen:
+    """What the clients of these answers saw together."""
     took_s = max(a.ended_at for a in answers) - min(a.began_at for a in answers)
     ttft = [a.ttft_s for a in answers]
     return Seen(
@@ -114,71 +121,19 @@ def _seen(answers: list[Answer]) -> Seen:
     )
 
 
-def _workloads(amount: Amount) -> dict[str, list[Client]]:
-    streams = [_stream(number, amount) for number in range(SLOTS - 1)]
+def _workloads(amount: Amount) -> dict[str, Workload]:
+    """A long system prompt in common; long prompts beside streams; answers of any length; conversations."""
+    rounds, tokens = amount.rounds, amount.answer_tokens
+    streams = Clients(SLOTS - 1, QUESTION_TOKENS, 2 * rounds * tokens, rounds=1)
     return {
-        "chat": [_chat(number, amount) for number in range(SLOTS)],
-        "long prompts": [*streams, _long_prompts(amount)],
-        "short, mixed": [_mixed(number, amount) for number in range(2 * SLOTS)],
-        "multi-turn": [_turns(number, amount) for number in range(SLOTS)],
+        "chat": (_chat(SLOTS, amount),),
+        "long prompts": (streams, Clients(1, 2 * SYSTEM_TOKENS, 4, rounds=rounds)),
+        "short, mixed": (Clients(2 * SLOTS, QUESTION_TOKENS, tokens, spread=0.9, rounds=rounds),),
+        "multi-turn": (Clients(SLOTS, 5 * QUESTION_TOKENS, tokens, 4 * QUESTION_TOKENS, rounds=rounds, keeps=True),),
     }
 
 
-def _chat(number: int, amount: Amount) -> Client:
+def _chat(count: int, amount: Amount) -> Clients:
     """Questions that have nothing in common but a long system prompt."""
-
-    async def client(ask: Ask) -> None:
-        system = ChatMessage("system", words(SYSTEM_WORDS, seed=1))
-        for question in _questions(number, amount.rounds):
-            await ask((system, question), amount.answer_tokens)
-
-    return client
-
-
-def _stream(number: int, amount: Amount) -> Client:
-    """A short question with a long answer: the stream that others disturb."""
-
-    async def client(ask: Ask) -> None:
-        for question in _questions(100 + number, 1):
-            await ask((question,), 2 * amount.rounds * amount.answer_tokens)
-
-    return client
-
-
-def _long_prompts(amount: Amount) -> Client:
-    """Long prompts, one after another, with hardly an answer."""
-
-    async def client(ask: Ask) -> None:
-        for turn in range(amount.rounds):
-            await ask((ChatMessage("user", words(2 * SYSTEM_WORDS, seed=200 + turn)),), 4)
-
-    return client
-
-
-def _mixed(number: int, amount: Amount) -> Client:
-    """Short questions with answers of very different lengths."""
-
-    async def client(ask: Ask) -> None:
-        rng = np.random.default_rng(number)
-        for question in _questions(300 + number, amount.rounds):
-            await ask((question,), int(rng.integers(4, 2 * amount.answer_tokens)))
-
-    return client
-
-
-def _turns(number: int, amount: Amount) -> Client:
-    """One conversation: every prompt is all that was said before, and a new question."""
-
-    async def client(ask: Ask) -> None:
-        said: tuple[ChatMessage, ...] = (ChatMessage("system", words(4 * QUESTION_WORDS, seed=400 + number)),)
-        for question in _questions(500 + number, amount.rounds):
-            said = (*said, question)
-            answer = await ask(said, amount.answer_tokens)
-            said = (*said, ChatMessage("assistant", answer.text))
-
-    return client
-
-
-def _questions(number: int, count: int) -> Iterator[ChatMessage]:
-    for turn in range(count):
-        yield ChatMessage("user", words(QUESTION_WORDS, seed=1_000 * number + turn))
+    prompt = SYSTEM_TOKENS + QUESTION_TOKENS
+    return Clients(count, prompt, amount.answer_tokens, shared_tokens=SYSTEM_TOKENS, rounds=amount.rounds)

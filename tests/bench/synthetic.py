@@ -31,6 +31,7 @@ SCALE = 0.02
 POOL = (1 << 22) + 15
 QUANTIZE_S = 1800.0
 SPACE = "Ġ"
+DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo_model" / "starling-demo-f16.gguf"
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -49,8 +50,15 @@ class Shape(msgspec.Struct, frozen=True):
         """Width of the keys of one token."""
         return self.hidden // self.heads * self.kv_heads
 
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return sum(math.prod(dimensions) for _, dimensions in _tensors(self))
+
 
 SHAPES = {
+    "20m": Shape(hidden=256, feed_forward=1024, layers=10, heads=4, kv_heads=2, vocabulary=19_000),
+    "60m": Shape(hidden=512, feed_forward=2048, layers=10, heads=8, kv_heads=4, vocabulary=19_000),
     "160m": Shape(hidden=768, feed_forward=3072, layers=12, heads=12, kv_heads=12),
     "1b": Shape(hidden=2048, feed_forward=5632, layers=22, heads=32, kv_heads=4),
     "8b": Shape(hidden=4096, feed_forward=14336, layers=32, heads=32, kv_heads=8, vocabulary=128_256),
@@ -58,7 +66,7 @@ SHAPES = {
 
 
 async def synthetic_model(name: str, quantization: str) -> Path:
-    """The file of this shape ("160m", "1b", "8b") and quantization, made when it is not in the cache."""
+    """The file of this shape (a name of SHAPES) and quantization, made when it is not in the cache."""
     folder = cache_folder("models")
     shape = SHAPES[name]
     key = hashlib.sha256(msgspec.json.encode((FORMAT, SEED, SCALE, shape))).hexdigest()[:12]
@@ -74,6 +82,16 @@ async def synthetic_model(name: str, quantization: str) -> Path:
     if quantization != "F16":
         await _quantize(source, target, quantization)
         source.unlink()
+    return target
+
+
+async def demo_model(quantization: str) -> Path:
+    """The demo model of the repository in this quantization, made when it is not in the cache."""
+    if quantization == "F16":
+        return DEMO
+    target = cache_folder("models") / f"demo-{hashlib.sha256(DEMO.read_bytes()).hexdigest()[:12]}-{quantization}.gguf"
+    if not target.exists():
+        await _quantize(DEMO, target, quantization)
     return target
 
 

@@ -24,7 +24,8 @@ LIMIT_S = 900.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one client saw. stall_s is the longest time between two texts; began_at and ended_at by perf_counter."""
+    """What one client saw. stall_s is the longest time between two texts; began_at and ended_at by perf_counter;
+    cached_tokens of the prompt were known from others."""
 
     text: str
     tokens: int
@@ -32,6 +33,8 @@ class Answer(msgspec.Struct, frozen=True):
     stall_s: float
     began_at: float
     ended_at: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Ask(Protocol):
@@ -112,11 +115,19 @@ async def _follow(receive: trio.MemoryReceiveChannel[w.WorkerReport], job_id: Jo
             case w.Chunks(chunks=chunks):
                 heard.append(time.perf_counter())
                 texts += [chunk.text for chunk in chunks if chunk.job_id == job_id]
-            case w.Completed(usage=usage):
+            case w.Completed(usage=usage, timing=timing):
                 now = time.perf_counter()
                 stall_s = max((after - before for before, after in itertools.pairwise(heard)), default=0.0)
-                ttft_s = heard[0] - began_at if heard else now - began_at
-                return Answer("".join(texts), usage.completion_tokens, ttft_s, stall_s, began_at, now)
+                return Answer(
+                    text="".join(texts),
+                    tokens=usage.completion_tokens,
+                    ttft_s=heard[0] - began_at if heard else now - began_at,
+                    stall_s=stall_s,
+                    began_at=began_at,
+                    ended_at=now,
+                    prompt_tokens=usage.prompt_tokens,
+                    cached_tokens=timing.cached_tokens,
+                )
             case w.JobFault(message=message):
                 raise RuntimeError(f"a job failed: {message}")
     raise RuntimeError("a job got no answer")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.job import JobId
-from core.metamodel.timetable import COSTS, Clients, Switches, Timetable, Workload, answer_tokens, timetable
+from core.metamodel.timetable import Clients, Switches, Timetable, Workload, answer_tokens, timetable
 from core.runtimes.batch import Batch, Pace
 from core.runtimes.kv_slots import KvSlots
 from core.runtimes.prefix_cache import PrefixCache
@@ -90,17 +90,13 @@ def steps_of(table: Timetable) -> int:
     return int(table.steps.sum())
 
 
-def rows_of(table: Timetable) -> float:
-    return float(table.counts[:, COSTS.index("narrow_rows")].sum() + table.counts[:, COSTS.index("wide_rows")].sum())
-
-
 @settings(max_examples=150, deadline=None)
 @given(WORKLOADS, SWITCHES)
 def test_without_a_prefix_cache_it_steps_as_the_engine_does(workload: Workload, switches: Switches) -> None:
     plain = Switches(switches.slots, switches.chunk_tokens, False, switches.continuous_batching, 512)
     engine, table = Engine(workload, plain), timetable(workload, plain)
     assert steps_of(table) == len(engine.steps)
-    assert rows_of(table) == sum(sum(rows) for rows in engine.steps)
+    assert table.rows == sum(sum(rows) for rows in engine.steps)
 
 
 @pytest.mark.parametrize("chunk", [0, 32, 128])
@@ -110,7 +106,7 @@ def test_with_a_prefix_cache_it_reads_nearly_as_the_engine_does(workload: Worklo
     switches = Switches(4, chunk, True, joins, 512)
     engine, table = Engine(workload, switches), timetable(workload, switches)
     assert steps_of(table) == pytest.approx(len(engine.steps), rel=0.05, abs=1)
-    assert rows_of(table) == pytest.approx(sum(sum(rows) for rows in engine.steps), rel=0.05, abs=8)
+    assert table.rows == pytest.approx(sum(sum(rows) for rows in engine.steps), rel=0.05, abs=8)
 
 
 @given(WORKLOADS, SWITCHES)
@@ -119,12 +115,12 @@ def test_every_job_gets_its_whole_answer(workload: Workload, switches: Switches)
     table = timetable(workload, switches)
     assert len(table.asked) == sum(clients.count * clients.rounds for clients in workload)
     assert (table.first >= table.asked).all()
-    assert rows_of(table) >= table.tokens - len(table.asked)
+    assert table.rows >= table.tokens - len(table.asked)
 
 
 def test_a_shared_prefix_is_read_once() -> None:
-    alone = rows_of(timetable(CHAT, Switches(4, prefix_cache=False)))
-    cached = rows_of(timetable(CHAT, Switches(4, prefix_cache=True)))
+    alone = timetable(CHAT, Switches(4, prefix_cache=False)).rows
+    cached = timetable(CHAT, Switches(4, prefix_cache=True)).rows
     assert alone - cached == 7 * 160
 
 
@@ -136,7 +132,7 @@ def test_joining_a_batch_saves_steps_when_answers_are_uneven() -> None:
 def test_a_conversation_is_not_read_again() -> None:
     talk = (Clients(1, 50, 10, rounds=4, keeps=True),)
     cached = timetable(talk, Switches(4, prefix_cache=True))
-    assert rows_of(cached) == 4 * 50 + 40 - 4 + 3  # of each answer the last token was never fed
+    assert cached.rows == 4 * 50 + 40 - 4 + 3  # of each answer the last token was never fed
 
 
 def test_answers_are_spread_evenly_and_the_same_in_every_run() -> None:
