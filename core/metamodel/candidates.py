@@ -54,20 +54,28 @@ class Dimension(msgspec.Struct, frozen=True):
     options: Callable[[Plan, Asked], Sequence[Any]]
 
 
+class Placed(msgspec.Struct, frozen=True):
+    """A plan that fits, and the bytes that it needs on its first device."""
+
+    plan: Plan
+    needed_bytes: int
+
+
 def candidates(card: ModelCard, device: Device, *, machine: Machine, goal: Goal, fit: Fit) -> list[Plan]:
+    """The plans of `placed`."""
+    return [found.plan for found in placed(card, device, machine=machine, goal=goal, fit=fit)]
+
+
+def placed(card: ModelCard, device: Device, *, machine: Machine, goal: Goal, fit: Fit) -> list[Placed]:
     """Plans that fit the device's free memory (and the host's, for the layers left there), at most 500. Those split
     over several GPUs are found once, with the first GPU of its backend."""
     asked = Asked(card, device, machine, goal)
     room = _Room(device, _neighbours(device, machine), goal.limits, fit)
     plans = [_plain(asked)]
     for dimension in DIMENSIONS:
-        plans = [_with(plan, **{dimension.field: v}) for plan in plans for v in dimension.options(plan, asked)]
-    found = []
-    for plan in _thinned(plans, asked):
-        placed = _placed(plan, card, room=room)
-        if placed is not None and _host_fits(placed, asked):
-            found.append(placed)
-    return found
+        plans = [further for plan in plans for further in _spread(plan, dimension, asked=asked)]
+    fitting = (_placed(plan, card, room=room) for plan in _thinned(plans, asked))
+    return [found for found in fitting if found is not None and _host_fits(found.plan, asked)]
 
 
 def _plain(asked: Asked) -> Plan:
@@ -84,8 +92,10 @@ def _plain(asked: Asked) -> Plan:
     )
 
 
-def _with(plan: Plan, **value: Any) -> Plan:
-    return plan if all(getattr(plan, field) == v for field, v in value.items()) else _replace(plan, **value)
+def _spread(plan: Plan, dimension: Dimension, *, asked: Asked) -> list[Plan]:
+    name = dimension.field
+    now = getattr(plan, name)
+    return [plan if v == now else _replace(plan, **{name: v}) for v in dimension.options(plan, asked)]
 
 
 def _runtimes(_: Plan, asked: Asked) -> list[str]:
@@ -187,14 +197,15 @@ class _Room(msgspec.Struct, frozen=True):
     limits: Limits
     fit: Fit
 
-    def takes(self, plan: Plan, card: ModelCard) -> bool:
-        """Whether every device of the plan has memory for its share."""
+    def takes(self, plan: Plan, card: ModelCard) -> Placed | None:
+        """The plan, if every device of it has memory for its share."""
         devices = [self.device, *(d for d in self.neighbours if d.device_id in plan.more_devices)]
         needed = [self.fit.needed_bytes(plan, card, device=device) for device in devices]
         if self.limits.max_bytes is not None and sum(needed) > self.limits.max_bytes:
-            return False
+            return None
         share = self.limits.memory_percent / 100
-        return all(self.fit.fits(n, device, share=share) for n, device in zip(needed, devices, strict=True))
+        is_room = all(self.fit.fits(n, device, share=share) for n, device in zip(needed, devices, strict=True))
+        return Placed(plan, needed[0]) if is_room else None
 
 
 def _neighbours(device: Device, machine: Machine) -> tuple[Device, ...]:
@@ -202,22 +213,25 @@ def _neighbours(device: Device, machine: Machine) -> tuple[Device, ...]:
     return tuple(alike[1:]) if alike and alike[0] == device else ()
 
 
-def _placed(plan: Plan, card: ModelCard, *, room: _Room) -> Plan | None:
+def _placed(plan: Plan, card: ModelCard, *, room: _Room) -> Placed | None:
     """The plan whole on its device, else split over all GPUs of its kind, else with as many layers on GPUs as fit;
     None when too few do."""
-    if room.takes(plan, card):
-        return plan
+    whole = room.takes(plan, card)
+    if whole is not None:
+        return whole
     if room.device.kind is DeviceKind.CPU or not abilities_of(plan.runtime).splits:
         return None
     split = _split(plan, room)
-    if split.more_devices and room.takes(split, card):
-        return split
+    over_all = room.takes(split, card) if split.more_devices else None
+    if over_all is not None:
+        return over_all
     for layers in range(card.layers, 0, -max(1, card.layers // 12)):
         partial = _replace(split, gpu_layers=layers)
         if offload_share(partial, card) < MIN_OFFLOAD:
             return None
-        if room.takes(partial, card):
-            return partial
+        found = room.takes(partial, card)
+        if found is not None:
+            return found
     return None
 
 
@@ -236,6 +250,8 @@ def _split(plan: Plan, room: _Room) -> Plan:
 def _host_fits(plan: Plan, asked: Asked) -> bool:
     """Layers left on the host need its memory; torch reads all weights there before they go to the GPU."""
     machine = asked.machine
+    if asked.on_cpu or (plan.runtime == LLAMA and plan.gpu_layers > asked.card.layers):
+        return True
     host_bytes = need(plan, asked.card, device=asked.device).host_bytes
     if plan.runtime == TORCH:
         host_bytes += file_bytes(asked.card, plan.quantization)

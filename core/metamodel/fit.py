@@ -7,11 +7,12 @@ The rule (weights + KV + about 0.3 GiB per GPU <= 98.5 % of free memory) was rig
 from __future__ import annotations
 
 from functools import cached_property
+from math import inf
 
 import msgspec
 
 from core.device import Device, DeviceKind
-from core.memory import FailedLoad, MeasuredLoad, MemoryRecord, device_key, shape_of
+from core.memory import MeasuredLoad, MemoryRecord, device_key, shape_of
 from core.metamodel.quantizations import kv_type, quantization
 from core.model_card import ModelCard
 from core.plan import Plan
@@ -65,10 +66,7 @@ class Fit(msgspec.Struct, frozen=True, dict=True):
         """True when the device has that much free and nothing alike has failed with about as much free memory."""
         if needed_bytes > share * device.free_bytes:
             return False
-        failures = self._failures.get(device_key(device), ())
-        return not any(
-            needed_bytes >= f.needed_bytes and device.free_bytes <= f.free_bytes + RETRY_BYTES for f in failures
-        )
+        return needed_bytes < self._least_failed(device)
 
     def _learned_bytes(self, model: str, device: Device) -> int:
         """An additive correction that moves half way towards each load that was counted."""
@@ -77,20 +75,26 @@ class Fit(msgspec.Struct, frozen=True, dict=True):
             learned += 0.5 * (load.measured_bytes - load.predicted_bytes - learned)
         return round(learned)
 
+    def _least_failed(self, device: Device) -> float:
+        """The least that failed here with about as much free memory as now."""
+        place = (device_key(device), device.free_bytes)
+        if place not in self._failed:
+            known = [f for f in self.record.failures if f.device == place[0]]
+            alike = [f.needed_bytes for f in known if device.free_bytes <= f.free_bytes + RETRY_BYTES]
+            self._failed[place] = min(alike, default=inf)
+        return self._failed[place]
+
+    @cached_property
+    def _failed(self) -> dict[tuple[str, int], float]:
+        """What _least_failed found, by device and free memory."""
+        return {}
+
     @cached_property
     def _loads(self) -> dict[tuple[str, str], dict[str, MeasuredLoad]]:
         """By device and model, then by shape, the oldest first."""
         found: dict[tuple[str, str], dict[str, MeasuredLoad]] = {}
         for load in self.record.loads:
             found.setdefault((load.device, load.model), {}).setdefault(load.shape, load)
-        return found
-
-    @cached_property
-    def _failures(self) -> dict[str, list[FailedLoad]]:
-        """By device."""
-        found: dict[str, list[FailedLoad]] = {}
-        for failure in self.record.failures:
-            found.setdefault(failure.device, []).append(failure)
         return found
 
 

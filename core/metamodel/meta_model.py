@@ -6,6 +6,7 @@ Reads one asset when it is opened. Never touches the hardware and never runs a p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import exp
 from pathlib import Path
 
@@ -14,16 +15,16 @@ import msgspec
 from core.device import Benchmark, Device, DeviceKind, Machine
 from core.metamodel import choice as choosing
 from core.metamodel.abilities import abilities_of
-from core.metamodel.candidates import candidates
-from core.metamodel.correction import Observation, nearness, offset, step_offset
+from core.metamodel.candidates import Placed, placed
+from core.metamodel.correction import Observation
 from core.metamodel.datasheets import find
+from core.metamodel.evidence import Experience, own_observations, peers_on_decoding, peers_on_reading
 from core.metamodel.features import HOST_BANDWIDTH_GBS, Case, Rates, Workload, case, is_of_device, rates
 from core.metamodel.fit import Fit, kv_bytes_per_token, probability_ok
 from core.metamodel.goal import Goal
 from core.metamodel.own_runs import BENCH_DEPTH, BENCH_PROMPT_TOKENS, batch_slope, decode_case, prefill_case
-from core.metamodel.predictor import Phase, Prediction, Predictor, bounds, open_prior
+from core.metamodel.predictor import Bounded, Phase, Predictor, open_prior
 from core.metamodel.quantizations import kl_divergence
-from core.metamodel.roofline import constants_for, step_slope
 from core.metamodel.service import Timetables
 from core.model_card import ModelCard
 from core.plan import Choice, Estimate, NoPlan, Plan, plan_words
@@ -37,14 +38,6 @@ _REACHED = 0.8
 _NOMINAL_W = {DeviceKind.GPU: 220.0, DeviceKind.INTEGRATED_GPU: 30.0, DeviceKind.CPU: 65.0}
 
 
-class Bounded(msgspec.Struct, frozen=True):
-    """A corrected speed in tokens per second, and the log factors to its 10 and 90 % bounds."""
-
-    tokens_per_s: float
-    low: float
-    high: float
-
-
 class Speeds(msgspec.Struct, frozen=True):
     """What is predicted of one plan: tokens per second, what one more sequence adds to a step, and seconds that a row
     takes longer for each token before it."""
@@ -56,12 +49,13 @@ class Speeds(msgspec.Struct, frozen=True):
 
 
 class MetaModel:
-    """Owns the trained predictor and the memory of what did not fit. nominal: rates of devices that were described
-    instead of measured, by device id."""
+    """Owns the trained predictor and the memory of what did not fit. experience: what own runs and peers say; nominal:
+    rates of devices that were described instead of measured, by device id."""
 
     def __init__(self, predictor: Predictor, fit: Fit) -> None:
         self._predictor = predictor
         self.fit = fit
+        self.experience = Experience()
         self.nominal: dict[str, Rates] = {}
         self.timetables = Timetables()
 
@@ -77,7 +71,8 @@ class MetaModel:
 
         Speeds are of one sequence with a shallow cache, as benchmarks measure them; a deeper cache costs more.
         """
-        return self._estimates([plan], device, card=card, benchmark=benchmark)[0]
+        here = Placed(plan, self.fit.needed_bytes(plan, card, device=device))
+        return self._estimates([here], device, card=card, benchmark=benchmark)[0]
 
     def choose(
         self,
@@ -141,36 +136,44 @@ class MetaModel:
         machine = msgspec.structs.replace(machine, torch=torch)
         found: list[tuple[Plan, Estimate]] = []
         for device in machine.devices:
-            plans = candidates(card, device, machine=machine, goal=goal, fit=self.fit)
+            fitting = placed(card, device, machine=machine, goal=goal, fit=self.fit)
             drawn = msgspec.structs.replace(device, power_w=_most_w(device, machine))
-            estimates = self._estimates(plans, drawn, card=card, benchmark=_own(device, known))
-            found.extend(zip(plans, estimates, strict=True))
+            estimates = self._estimates(fitting, drawn, card=card, benchmark=_own(device, known))
+            found.extend((one.plan, estimate) for one, estimate in zip(fitting, estimates, strict=True))
         return found
 
     def _estimates(
-        self, plans: Sequence[Plan], device: Device, *, card: ModelCard, benchmark: Benchmark | None
+        self, fitting: Sequence[Placed], device: Device, *, card: ModelCard, benchmark: Benchmark | None
     ) -> list[Estimate]:
         """Plans that differ only in what no speed depends on share one prediction."""
-        distinct = {_question(plan): plan for plan in plans}
+        questions = [_question(one.plan) for one in fitting]
+        distinct = {question: one.plan for question, one in zip(questions, fitting, strict=True)}
         found = self._speeds(list(distinct.values()), device, card=card, own=benchmark)
         speeds = dict(zip(distinct, found, strict=True))
-        return [self._estimate(plan, device, card=card, speeds=speeds[_question(plan)]) for plan in plans]
-
-    def _speeds(self, plans: Sequence[Plan], device: Device, *, card: ModelCard, own: Benchmark | None) -> list[Speeds]:
-        own = _own(device, (*filter(None, (own,)),))
-        able = self.rates(device, (*filter(None, (own,)),))
-        decoding = [case(p, device, card=card, able=able, workload=Workload(depth=BENCH_DEPTH)) for p in plans]
-        prompt = Workload(prompt_tokens=BENCH_PROMPT_TOKENS)
-        reading = [case(p, device, card=card, able=able, workload=prompt) for p in plans]
-        decode = self._corrected(Phase.DECODE, decoding, own=own, card=card)
-        prefill = self._corrected(Phase.PREFILL, reading, own=own, card=card)
         return [
-            _launched(Speeds(p.tokens_per_s, d, self._slope(c, own), _depth_s(c)), plan, card=card)
-            for plan, d, p, c in zip(plans, decode, prefill, decoding, strict=True)
+            self._estimate(one, device, card=card, speeds=speeds[question])
+            for question, one in zip(questions, fitting, strict=True)
         ]
 
-    def _estimate(self, plan: Plan, device: Device, *, card: ModelCard, speeds: Speeds) -> Estimate:
-        here = self.fit.needed_bytes(plan, card, device=device)
+    def _speeds(self, plans: Sequence[Plan], device: Device, *, card: ModelCard, own: Benchmark | None) -> list[Speeds]:
+        own = own if own is not None and is_of_device(own, device) else None
+        able = self.rates(device, () if own is None else (own,))
+        prompt = Workload(prompt_tokens=BENCH_PROMPT_TOKENS)
+        reading = [case(p, device, card=card, able=able, workload=prompt) for p in plans]
+        writing = Workload(depth=BENCH_DEPTH)
+        decoding = [
+            msgspec.structs.replace(c, depth=writing.depth, prompt_tokens=writing.prompt_tokens) for c in reading
+        ]
+        here = _Here(device, able, card, own)
+        decode = self._corrected(Phase.DECODE, decoding, here=here)
+        prefill = self._corrected(Phase.PREFILL, reading, here=here)
+        return [
+            _launched(Speeds(p.tokens_per_s, d, alpha, _depth_s(c)), plan, card=card)
+            for plan, d, p, c, alpha in zip(plans, decode, prefill, decoding, self._slopes(decoding, own), strict=True)
+        ]
+
+    def _estimate(self, fitting: Placed, device: Device, *, card: ModelCard, speeds: Speeds) -> Estimate:
+        plan, here = fitting.plan, fitting.needed_bytes
         needed = here if not plan.more_devices else self.fit.total_bytes(plan, card, device=device)
         return Estimate(
             prefill_tokens_per_s=speeds.prefill,
@@ -187,31 +190,43 @@ class MetaModel:
             copy_s=2 * kv_bytes_per_token(card, plan.kv_type) / (_COPY_GBS * 1e9),
         )
 
-    def _corrected(self, phase: Phase, cases: list[Case], *, own: Benchmark | None, card: ModelCard) -> list[Bounded]:
-        seen = self._observations(phase, own, card=card)
+    def _corrected(self, phase: Phase, cases: list[Case], *, here: _Here) -> list[Bounded]:
+        """By what was measured here, which narrows the bounds; else by what peers agree on, which does not."""
+        own = self._observations(phase, here)
+        if own:
+            return self._predictor.corrected(phase, cases, seen=own)
+        heard = self.experience.alike(here.device, able=here.able)
+        agreed = peers_on_decoding if phase is Phase.DECODE else peers_on_reading
+        seen = agreed(heard, partial(self.cold, phase))
+        found = self._predictor.corrected(phase, cases, seen=seen)
         spread = self._predictor.side(phase).spread
-        found = []
-        for c, cold in zip(cases, self._predictor.predict(phase, cases), strict=True):
-            near = max((nearness(c, o.case) for o in seen), default=None)
-            speed = cold.tokens_per_s * exp(_offset(phase, c, cold=cold, seen=seen))
-            found.append(Bounded(speed, *bounds(spread, near)))
-        return found
+        return [msgspec.structs.replace(one, low=spread.low, high=spread.high) for one in found] if seen else found
 
-    def _observations(self, phase: Phase, own: Benchmark | None, *, card: ModelCard) -> tuple[Observation, ...]:
-        if own is None:
-            return ()
+    def _observations(self, phase: Phase, here: _Here) -> tuple[Observation, ...]:
+        """Own runs, else the benchmark."""
+        look = self.experience.decoded if phase is Phase.DECODE else self.experience.read
+        runs = own_observations(look(here.device, able=here.able), partial(self.cold, phase))
+        own = here.benchmark
+        if runs or own is None:
+            return runs
         measured = own.decode_tokens_per_s if phase is Phase.DECODE else own.prefill_tokens_per_s
         if measured <= 0:
             return ()
-        seen = decode_case(own, card) if phase is Phase.DECODE else prefill_case(own, card)
-        said: Prediction = self._predictor.predict(phase, [seen])[0]
-        return (Observation(seen, measured, said.tokens_per_s),)
+        seen = decode_case(own, here.card) if phase is Phase.DECODE else prefill_case(own, here.card)
+        return (Observation(seen, measured, self.cold(phase, [seen])[0]),)
 
-    def _slope(self, c: Case, own: Benchmark | None) -> float:
+    def _slopes(self, cases: Sequence[Case], own: Benchmark | None) -> list[float]:
         measured = batch_slope(own) if own is not None else None
-        if measured is not None:
-            return measured
-        return step_slope(c, constants_for(c.backend, self._predictor.prior.constants))
+        return self._predictor.slopes(cases) if measured is None else [measured] * len(cases)
+
+
+class _Here(msgspec.Struct, frozen=True):
+    """Where the plans of one prediction run, of which model, and what the benchmark measured there."""
+
+    device: Device
+    able: Rates
+    card: ModelCard
+    benchmark: Benchmark | None
 
 
 def measured_speed(plan: Plan, card: ModelCard, *, machine: Machine, benchmark: Benchmark | None) -> float:
@@ -261,11 +276,3 @@ def _depth_s(c: Case) -> float:
     """Seconds to read one token's KV where the layers lie."""
     host, here = c.host_share / HOST_BANDWIDTH_GBS, (1 - c.host_share) / c.bandwidth_gbs
     return c.kv_bytes_per_token * (host + here) / (_REACHED * 1e9)
-
-
-def _offset(phase: Phase, c: Case, *, cold: Prediction, seen: tuple[Observation, ...]) -> float:
-    match phase:
-        case Phase.DECODE:
-            return step_offset(c, seen, predicted=cold.tokens_per_s, outside=cold.outside)
-        case Phase.PREFILL:
-            return offset(c, seen, outside=cold.outside)

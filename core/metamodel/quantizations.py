@@ -57,17 +57,19 @@ QUANTIZATIONS = (
 )
 KV_TYPES = (KvType("F16", 16.0, 0.0), KvType("Q8_0", 8.5, 0.0004), KvType("Q4_0", 4.5, 0.004))
 LOCALLY_MADE = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS")
+_BY_NAME = {row.name: row for row in QUANTIZATIONS}
+_KV_BY_NAME = {row.name: row for row in KV_TYPES}
 _UNQUANTIZED = ("F32", "BF16", "F16")
 
 
 def quantization(name: str) -> Quantization | None:
     """The row of this name, or None when the table has none."""
-    return next((row for row in QUANTIZATIONS if row.name == name), None)
+    return _BY_NAME.get(name)
 
 
 def kv_type(name: str) -> KvType | None:
     """The row of this KV type, or None when the table has none."""
-    return next((row for row in KV_TYPES if row.name == name), None)
+    return _KV_BY_NAME.get(name)
 
 
 def makeable(source: str) -> tuple[str, ...]:
