@@ -27,6 +27,7 @@ from core.home import Home
 from core.job import QualityClass
 from core.journal import Journal
 from core.metamodel.described import Described, DescriptionError, described
+from core.metamodel.evidence import Experience
 from core.metamodel.fit import Fit
 from core.metamodel.goal import goal_of
 from core.metamodel.meta_model import MetaModel
@@ -69,6 +70,7 @@ def _look(arguments: argparse.Namespace, home: Home) -> int:
     if shown is not None:
         model.nominal = shown.nominal
     question = _question(arguments, home, card=card, state=state, shown=shown)
+    model.experience = Experience(state.speeds, question.machine.runtime)
     look = outlook(model, question)
     if arguments.pin:
         return _pin(look, arguments.pin, home=home, is_here=shown is None)

@@ -6,6 +6,7 @@ Each step is kept, so that a start with everything known takes no time. Never lo
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from core.device import Benchmark, Device, Machine
 from core.journal import Journal
 from core.memory import FailedLoad, MeasuredLoad, device_key, shape_of
 from core.metamodel.abilities import LLAMA, types_of
+from core.metamodel.evidence import Experience
+from core.metamodel.federation import Heard
 from core.metamodel.fit import Fit, need, overhead_bytes
 from core.metamodel.goal import goal_of
 from core.metamodel.gpu_use import gpu_shortfall
@@ -29,6 +32,7 @@ from core.pinned import pin_hindrance, pin_notice
 from core.plan import Choice, NoPlan, Plan, plan_words
 from core.probe import find_machine
 from core.settings import Settings
+from core.speed_record import thermal_of
 from core.work_progress import progress_of
 from core.worker.messages import Fault, FaultKind, MeasurePlan, PlanMeasured
 from core.worker.process import run_once
@@ -60,10 +64,20 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Preparation:
-    """Owns the way from a bare machine to a file that can be served."""
+    """Owns the way from a bare machine to a file that can be served. heard: the rows of peers that speeds may be
+    learned from."""
 
-    def __init__(self, journal: Journal, models: ModelStore, *, prior: Path, settings: Settings) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        models: ModelStore,
+        *,
+        prior: Path,
+        settings: Settings,
+        heard: Callable[[], tuple[Heard, ...]] = tuple,
+    ) -> None:
         self._journal = journal
+        self._heard = heard
         self._models = models
         self._prior = prior
         self._meta_model: MetaModel | None = None
@@ -230,6 +244,7 @@ class Preparation:
         def choose() -> Choice | NoPlan:
             meta_model = self._opened()
             meta_model.fit = self._fit()
+            meta_model.experience = self._experience(machine)
             if kept is not None:
                 return meta_model.keep(kept, card, machine=machine, benchmark=benchmark, measured=state.measured)
             return meta_model.choose(card, machine, benchmark=benchmark, goal=goal, measured=state.measured)
@@ -247,6 +262,12 @@ class Preparation:
         if notice or PIN_TROUBLE in self._journal.state.trouble:
             self._journal.announce(e.TroubleFound(time.time(), PIN_TROUBLE, notice))
         return plan if not hindrance else None
+
+    def _experience(self, machine: Machine) -> Experience:
+        """What own runs and peers say at the present heat."""
+        state = self._journal.state
+        thermal = thermal_of(state.reading, limit_c=self._settings.max_temperature_c)
+        return Experience(state.speeds, machine.runtime, thermal, self._heard())
 
     def _opened(self) -> MetaModel:
         """The meta-model, opened when it is first needed: LightGBM takes a second to load."""

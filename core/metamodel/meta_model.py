@@ -89,8 +89,13 @@ class MetaModel:
         chosen = choosing.choose(estimates, goal=goal, timetables=self.timetables)
         if isinstance(chosen, Choice):
             speed = measured_speed(chosen.plan, card, machine=machine, benchmark=benchmark)
-            return msgspec.structs.replace(chosen, measured_decode_tokens_per_s=speed)
+            return self.noticed(msgspec.structs.replace(chosen, measured_decode_tokens_per_s=speed))
         return chosen
+
+    def noticed(self, chosen: Choice) -> Choice:
+        """The choice whose reason says too what is wrong with the way it was predicted, if anything is."""
+        notice = self._predictor.notice
+        return msgspec.structs.replace(chosen, reason=f"{chosen.reason} {notice}") if notice else chosen
 
     def rates(self, device: Device, known: Sequence[Benchmark] = ()) -> Rates:
         """What a device can do at most: as measured, described, its datasheet says, or as is usual."""

@@ -59,7 +59,7 @@ def outlook(model: MetaModel, question: Question) -> Outlook:
 
     changes = alternatives(choice, question.machine, goal=goal, choose=again)
     speed = measured_speed(choice.plan, question.card, machine=question.machine, benchmark=question.benchmark)
-    choice = msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed)
+    choice = model.noticed(msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed))
     return Outlook(question, choice, (*first, *rest), changes)
 
 
