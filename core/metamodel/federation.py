@@ -1,8 +1,8 @@
 """What peers tell each other of their speeds: anonymous rows, how far each is believed, and what they agree on.
 
-Pure. A row says what hardware and what plan, never who, which machine or which model by name. One peer has one vote a
-cell, however many rows it sends. A lie of fewer than half of a cell's voters moves the median no further than honest
-voters differ; what is physically impossible, or far from all others, has no vote at all.
+Pure. A row says what hardware and what plan, never who, which machine or which model by name. One peer has one vote,
+however many rows it sends, and one vote pulls only so far; what is physically impossible, or far from all others,
+has no vote at all.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from core.speed_record import SpeedCell
 
 MAX_ROWS = 32
 MIN_RUNS = 3
-MIN_VOTES = 5
+MIN_VOTES = 8
 MIN_BELIEVED = 3
-SHRINK = 20.0
 CREDIBLE = log(4)
 ALIKE = log(2)
+INFLUENCE = 0.12
+ROUNDS = 40
 SAME_BANDWIDTH = log(1.3)
 SAME_MATRIX_RATE = log(2)
 _BACKENDS = ("cuda", "rocm", "vulkan", "metal", "sycl", "cpu")
@@ -109,7 +110,7 @@ class Vote(msgspec.Struct, frozen=True):
 
 
 class Agreed(msgspec.Struct, frozen=True):
-    """What the voters of one cell agree on: a log residual, already shrunk for their number."""
+    """What voters agree on at one question: a log residual, already shrunk for their number."""
 
     case: Case
     residual: float
@@ -197,28 +198,37 @@ def prefill_case_of(row: SharedRow) -> Case:
 
 
 def agreed(votes: Sequence[Vote]) -> tuple[Agreed, ...]:
-    """What the peers with such hardware agree on, by cells: the model's size by factors of four, its weights' width,
-    and whether sequences ran alone.
+    """By how much the peers with such hardware agree that a prediction is wrong, at the questions that they answered.
 
-    All peers together say how fast the hardware is, one vote each; a cell says how far it departs from that, and needs
-    more voters to be heard. Fewer than five peers agree on nothing. Who is not believed still counts as a voter, so
-    that a lie does not change how much the others weigh.
+    One number for all of them: formats and models apart, what a few peers more or less say of each would decide
+    near-ties between plans, and with it a liar could. Fewer than eight peers agree on nothing. Who is not believed
+    still counts as a voter, so that a lie does not change how much the others weigh.
     """
     together = _centre(votes)
     peers = len({vote.peer for vote in votes})
     if together is None or peers < MIN_VOTES:
         return ()
-    cells: defaultdict[tuple[object, ...], list[Vote]] = defaultdict(list)
-    for vote in votes:
-        cells[_cell(vote.case)].append(vote)
     trust = (peers - MIN_VOTES + 1) / peers
-    return tuple(_agreed(cell, together, trust=trust) for cell in cells.values())
+    asked: dict[tuple[object, ...], Case] = {}
+    for vote in votes:
+        asked.setdefault(_cell(vote.case), vote.case)
+    return tuple(Agreed(case, trust * together, peers) for case in asked.values())
 
 
 def centre(residuals: Sequence[float]) -> float:
-    """The median of those within a factor of two of the median of all. Must not be empty."""
-    middle = median(residuals)
-    return median([r for r in residuals if abs(r - middle) <= ALIKE])
+    """The middle of those within a factor of two of the median of all, by Huber's estimator: between the mean, which
+    wanders least when a few are missing, and the median, which a lie moves least. Must not be empty.
+
+    Each pulls by its distance, at most INFLUENCE: where honest peers differ by less than that, a lying fifth pulls it
+    by at most a quarter of INFLUENCE, whatever it says.
+    """
+    first = median(residuals)
+    kept = [r for r in residuals if abs(r - first) <= ALIKE]
+    middle = first
+    for _ in range(ROUNDS):
+        pulls = [min(INFLUENCE, max(-INFLUENCE, r - middle)) for r in kept]
+        middle += sum(pulls) / len(kept)
+    return middle
 
 
 def _centre(votes: Sequence[Vote]) -> float | None:
@@ -227,19 +237,11 @@ def _centre(votes: Sequence[Vote]) -> float | None:
     for vote in votes:
         if vote.is_possible and abs(vote.residual) <= CREDIBLE:
             by_peer[vote.peer].append(vote.residual)
-    return centre([median(own) for own in by_peer.values()]) if len(by_peer) >= MIN_BELIEVED else None
-
-
-def _agreed(votes: Sequence[Vote], together: float, *, trust: float) -> Agreed:
-    """A cell's departure from the whole counts by its number of voters."""
-    peers = len({vote.peer for vote in votes})
-    here = _centre(votes)
-    departure = 0.0 if here is None else (here - together) * peers / (peers + SHRINK)
-    typical = sorted(votes, key=lambda vote: vote.case.active_bytes)[len(votes) // 2]
-    return Agreed(typical.case, trust * together + departure, peers)
+    return centre([sum(own) / len(own) for own in by_peer.values()]) if len(by_peer) >= MIN_BELIEVED else None
 
 
 def _cell(case: Case) -> tuple[object, ...]:
+    """Questions that are nearly the same: the model's size by factors of four, its weights' width, alone or not."""
     return (round(log2(case.active_parameters) / 2), case.dequant_class, round(log2(case.bits)), case.batch <= 1.25)
 
 

@@ -8,6 +8,7 @@ Runs in a child of its own, on one thread: training takes a while. Never writes 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from core.metamodel.train import ASSETS
 
 NOT_BETTER = 3
 TRUST = 0.4
+NICENESS = 10
 
 
 def main(arguments: list[str]) -> int:
@@ -129,4 +131,6 @@ def _hardware(row: SharedRow) -> str:
 
 
 if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)  # the owner's work and the jobs come first
     sys.exit(main(sys.argv[1:]))

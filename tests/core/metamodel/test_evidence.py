@@ -52,7 +52,7 @@ def test_another_runtime_has_no_experience() -> None:
 
 def test_what_peers_agree_on_is_as_if_measured_here() -> None:
     (seen,) = peers_on_decoding(told(60.0), fifty)
-    assert seen.predicted == 50.0 and isclose(log(seen.measured / 50.0), 0.9 * log(60 / 50))
+    assert seen.predicted == 50.0 and isclose(log(seen.measured / 50.0), 33 / 40 * log(60 / 50))
     assert peers_on_reading(told(60.0), lambda cases: [1200.0] * len(cases))[0].measured == 1200.0
 
 

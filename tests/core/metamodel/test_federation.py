@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import exp, inf, log
 from random import Random
-from statistics import median
 
 import msgspec
 import pytest
@@ -15,6 +14,7 @@ from core.device import Device, DeviceKind, ModelShape
 from core.job import PeerId
 from core.metamodel.features import Rates
 from core.metamodel.federation import (
+    INFLUENCE,
     MIN_VOTES,
     SharedRow,
     Vote,
@@ -129,7 +129,8 @@ def test_few_voters_agree_on_nothing() -> None:
 
 def test_one_peer_has_one_vote_however_many_rows_it_sends() -> None:
     loud = [Vote(PeerId("loud"), decode_case_of(ROW), 120.0, 50.0)] * 500
-    assert agreed([*votes([0.0] * 6), *loud])[0].residual == 0.0
+    (one,) = agreed([*votes([0.0] * 19), *loud])
+    assert abs(one.residual) < INFLUENCE / 18
     assert agreed(loud) == ()
 
 
@@ -143,34 +144,41 @@ def test_what_cannot_be_has_no_vote_but_lets_the_others_weigh_as_much() -> None:
 
 
 def test_many_peers_are_believed_more_than_few() -> None:
-    few, many = (agreed(votes([0.2] * count))[0].residual for count in (6, 60))
+    few, many = (agreed(votes([0.2] * count))[0].residual for count in (MIN_VOTES, 60))
     assert 0 < few < 0.1 < many < 0.2
 
 
-def test_a_cell_with_many_voters_may_depart_from_the_whole() -> None:
+def test_every_question_gets_the_same_answer() -> None:
     small = msgspec.structs.replace(decode_case_of(ROW), dequant_class=1)
-    slower = [msgspec.structs.replace(vote, case=small, measured=50 * exp(-0.3)) for vote in votes([0.0] * 60)]
-    found = {one.case.dequant_class: one.residual for one in agreed([*votes([0.1] * 60), *slower])}
-    assert found[1] < -0.2 < 0.0 < found[decode_case_of(ROW).dequant_class]
+    slower = [msgspec.structs.replace(vote, case=small, measured=50 * exp(-0.1)) for vote in votes([0.0] * 60)]
+    one, other = agreed([*votes([0.1] * 60), *slower])
+    assert one.residual == other.residual and abs(one.residual) < 0.01
+    assert {one.case.dequant_class, other.case.dequant_class} == {1, 2}
 
 
-@given(st.lists(st.floats(-0.3, 0.3), min_size=8, max_size=60), st.integers(0, 2**32))
+@given(st.lists(st.floats(-0.3, 0.3), min_size=MIN_VOTES, max_size=60), st.integers(0, 2**32))
 @settings(deadline=None)
 def test_a_fifth_of_rows_times_ten_leaves_what_the_others_say(residuals: list[float], seed: int) -> None:
     liars = set(Random(seed).sample(range(len(residuals)), len(residuals) // 5))
     told = [r + log(10) * (i in liars) for i, r in enumerate(residuals)]
     kept = [r for i, r in enumerate(residuals) if i not in liars]
-    assert abs(found_in(told) - median(kept)) < 1e-9
+    assert abs(found_in(told) - centre(kept)) < 1e-9
 
 
-@given(st.lists(st.floats(-0.34, 0.34), min_size=8, max_size=60), st.floats(-9, 9), st.floats(-9, 9))
+@given(st.lists(st.floats(-0.05, 0.05), min_size=4, max_size=60), st.lists(st.floats(-9, 9), max_size=15))
 @settings(deadline=None)
-def test_whatever_a_fifth_says_the_agreement_stays_among_the_honest(
-    honest: list[float], one: float, other: float
+def test_whatever_a_fifth_says_moves_honest_peers_agreement_by_less_than_5_percent(
+    honest: list[float], lies: list[float]
 ) -> None:
-    liars = [one, other] * (len(honest) // 8)
-    ordered, place = sorted(honest), (len(honest) - len(liars)) // 2
-    assert ordered[place - 1] - 1e-9 <= centre([*honest, *liars]) <= ordered[-place] + 1e-9
+    liars = lies[: len(honest) // 4]
+    assert abs(centre([*honest, *liars]) - centre(honest)) <= FIVE_PERCENT
+
+
+@given(st.lists(st.floats(-0.34, 0.34), min_size=4, max_size=60), st.lists(st.floats(-9, 9), max_size=15))
+@settings(deadline=None)
+def test_the_agreement_never_leaves_the_honest(honest: list[float], lies: list[float]) -> None:
+    liars = lies[: len(honest) // 4]
+    assert min(honest) - INFLUENCE <= centre([*honest, *liars]) <= max(honest) + INFLUENCE
 
 
 @pytest.mark.parametrize("lie", [10.0, 3.0, 1.9, 1.2, 0.1, 0.5])
@@ -179,4 +187,5 @@ def test_at_the_noise_between_sources_no_lie_of_a_fifth_moves_it_by_more_than_5_
     chance = Random(seed)
     honest = [chance.gauss(0.1, 0.12) for _ in range(200)]
     told = [r + (log(lie) if i % 5 == 0 else 0.0) for i, r in enumerate(honest)]
-    assert abs(found_in(told) - found_in(honest)) <= FIVE_PERCENT
+    (lied,), (fair,) = agreed(votes(told)), agreed(votes(honest))
+    assert abs(lied.residual - fair.residual) <= FIVE_PERCENT
