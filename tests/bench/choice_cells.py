@@ -1,0 +1,128 @@
+"""The grid's rows as cells to choose in: how much each method speeds each one up, and what is known beforehand.
+
+Never shows a chooser what was measured of a cell beside the length of its prompts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from core.metamodel.timetable import Switches, Timetable, Workload, timetable
+from tests.bench.grid_rows import Model, Run
+from tests.bench.grid_workloads import DEMO, SLOT_CONTEXT, WORKLOADS
+from tests.bench.switches import CHUNK, SLOTS, SWITCHES
+
+METHODS = tuple(SWITCHES)
+NONE = METHODS.index("none")
+# Answers of random weights are no text: their tokens are not found again when they come back as part of a prompt.
+KNOWN_ANSWERS = {DEMO: 1.0}
+
+Vector = NDArray[np.float64]
+
+
+class Cell(msgspec.Struct, frozen=True, eq=False):
+    """One workload on one model file. seconds: of the wall, by method, the median of all runs; gain: log of how many
+    times faster than `none`, the median of neighbours in time; noise: how far those gains lie apart (standard error).
+
+    features and tables are what is known before: of the file, its benchmark and the workload.
+    """
+
+    model: Model
+    workload: str
+    seconds: Vector
+    gain: Vector
+    noise: Vector
+    features: Vector
+    tables: tuple[Timetable, ...]
+
+    @property
+    def group(self) -> str:
+        """Model and quantization."""
+        return f"{self.model.model} {self.model.quantization}"
+
+    @property
+    def best(self) -> int:
+        """The oracle's method."""
+        return int(np.argmax(self.gain))
+
+
+def cells_of(runs: Iterable[Run], models: Iterable[Model], *, figure: str = "wall_s") -> list[Cell]:
+    """One for each model file and workload that all methods were measured on, in the order of the rows."""
+    files = {(m.model, m.quantization): m for m in models}
+    grouped: defaultdict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        grouped[run.model, run.quantization, run.workload].append(run)
+    return [
+        _cell(files[model, quantization], workload, rows, figure=figure)
+        for (model, quantization, workload), rows in grouped.items()
+        if (model, quantization) in files and workload in WORKLOADS
+    ]
+
+
+def _cell(model: Model, workload: str, rows: list[Run], *, figure: str) -> Cell:
+    turns: dict[tuple[int, int], dict[str, Run]] = defaultdict(dict)
+    for row in rows:
+        turns[row.visit, row.turn][row.method] = row
+    whole = [turn for turn in turns.values() if set(METHODS) <= set(turn)]
+    seconds = np.array([[getattr(turn[method], figure) for method in METHODS] for turn in whole])
+    gains = np.log(seconds[:, [NONE]] / seconds)
+    asked = _as_measured(WORKLOADS[workload], model, whole[0][METHODS[NONE]])
+    tables = tuple(timetable(asked, _switches(*bits)) for bits in SWITCHES.values())
+    return Cell(
+        model=model,
+        workload=workload,
+        seconds=np.median(seconds, axis=0),
+        gain=np.median(gains, axis=0),
+        noise=gains.std(axis=0) / np.sqrt(len(gains)),
+        features=np.array([*_of_model(model), *_of_workload(asked)]),
+        tables=tables,
+    )
+
+
+def _switches(prefix_cache: bool, chunked: bool, continuous: bool) -> Switches:
+    return Switches(SLOTS, CHUNK if chunked else 0, prefix_cache, continuous, SLOT_CONTEXT)
+
+
+def _as_measured(workload: Workload, model: Model, run: Run) -> Workload:
+    """With the prompts as long as the model's vocabulary and template made them."""
+    said = timetable(workload, _switches(*SWITCHES["none"]))
+    planned = said.rows - said.tokens + len(said.asked)
+    messages = sum(c.count * (c.rounds * (c.rounds + 1) / 2 if c.keeps else c.rounds) for c in workload)
+    more = (run.prompt_tokens - planned) / messages
+    known = KNOWN_ANSWERS.get(model.model, 0.0)
+    return tuple(
+        msgspec.structs.replace(c, prompt_tokens=max(c.shared_tokens + 1, c.prompt_tokens + more), known_answers=known)
+        for c in workload
+    )
+
+
+def _of_model(m: Model) -> list[float]:
+    bits = 8 * m.file_bytes / m.parameters
+    cache = m.kv_width * m.layers
+    speeds = [np.log(m.prefill), np.log(m.decode_1), np.log(m.prefill / m.decode_1)]
+    batched = [m.decode_4 / m.decode_1, m.decode_8 / m.decode_1]
+    return [np.log(m.parameters), bits, m.layers, np.log(cache), *speeds, *batched]
+
+
+def _of_workload(workload: Workload) -> list[float]:
+    """Means over jobs: prompt, answer, what is shared, how uneven; how many ask at once, and how long it goes on."""
+    jobs = np.array([c.count * c.rounds for c in workload], float)
+    prompts = np.array([c.prompt_tokens for c in workload])
+    answers = np.array([c.output_tokens for c in workload])
+    shared = np.array([c.shared_tokens for c in workload])
+    share = jobs / jobs.sum()
+    said = [(c, r) for c in workload for r in range(c.rounds)]
+    longest = max(c.prompt_tokens + (r * (c.prompt_tokens + c.output_tokens) if c.keeps else 0) for c, r in said)
+    uneven = answers**2 * (1 + np.array([c.spread for c in workload]) ** 2 / 3)
+    spread = np.sqrt(max(0.0, share @ uneven - (share @ answers) ** 2))
+    clients = sum(c.count for c in workload)
+    return [
+        np.log(share @ prompts), np.log(share @ answers), np.log((share @ prompts) / (share @ answers)),
+        (share @ shared) / (share @ prompts), float(spread / (share @ answers)), float(clients), clients / SLOTS,
+        np.log(longest), float(any(c.keeps for c in workload)), float(jobs.sum()), float(len(workload)),
+    ]  # fmt: skip
