@@ -101,11 +101,15 @@ def _cells(place: int, row: Ranked, *, best: Ranked, look: Outlook) -> tuple[str
         f"{estimate.decode_tokens_per_s:.0f}",
         f"{estimate.decode_low_tokens_per_s:.0f}",
         f"{together:.0f}",
-        f"{estimate.memory_bytes / GB:.1f} GB",
+        _size(estimate.memory_bytes),
         _quality_words(estimate.kl_divergence),
         share,
         _remark(row, is_chosen=row is best, pinned=look.question.pinned),
     )
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / GB:.1f} GB" if bytes_ >= GB else f"{bytes_ / 1e6:.0f} MB"
 
 
 def _where(plan: Plan, question: Question) -> str:

@@ -25,8 +25,11 @@ _SLOTS = (4, 2, 1, 8, 16, 32)
 _GPU_CHUNKS = (512, 256)
 _CPU_CHUNKS = (128, 64)
 _WHOLE = 0
-# A KV type of fewer bits is worth a look where the F16 cache is at least this share of the weights.
-_LEAST_CACHE = {"F16": 0.0, "Q8_0": 0.05, "Q4_0": 0.2}
+EXACT = "F16"
+# A KV type of fewer bits is worth a look where the F16 cache is at least this share of the weights: for want of memory,
+# or on a GPU where as much of it is read in each step (on processors unpacking it costs what its bytes save).
+_LEAST_CACHE = {EXACT: 0.0, "Q8_0": 0.05, "Q4_0": 0.2}
+_MUCH_CACHE = 0.2
 # Guessing ahead fills rows that a full batch needs itself.
 _MOST_DRAFTING_SLOTS = 4
 _LEAST_FORETOLD = 0.2
@@ -74,8 +77,23 @@ def placed(card: ModelCard, device: Device, *, machine: Machine, goal: Goal, fit
     plans = [_plain(asked)]
     for dimension in DIMENSIONS:
         plans = [further for plan in plans for further in _spread(plan, dimension, asked=asked)]
-    fitting = (_placed(plan, card, room=room) for plan in _thinned(plans, asked))
-    return [found for found in fitting if found is not None and _host_fits(found.plan, asked)]
+    found: list[Placed] = []
+    whole: set[tuple[object, ...]] = set()
+    for plan in _thinned(plans, asked):
+        if plan.kv_type != EXACT and _room_key(plan) in whole and not _reads_much_cache(plan, asked):
+            continue
+        fitting = _placed(plan, card, room=room)
+        if fitting is None or not _host_fits(fitting.plan, asked):
+            continue
+        found.append(fitting)
+        if fitting.plan is plan:
+            whole.add(_room_key(plan))
+    return found
+
+
+def _room_key(plan: Plan) -> tuple[object, ...]:
+    """What a plan's memory depends on, but for the type of its cache."""
+    return plan.runtime, plan.quantization, plan.slots, plan.prefill_chunk, plan.draft_tokens
 
 
 def _plain(asked: Asked) -> Plan:
@@ -93,9 +111,11 @@ def _plain(asked: Asked) -> Plan:
 
 
 def _spread(plan: Plan, dimension: Dimension, *, asked: Asked) -> list[Plan]:
-    name = dimension.field
+    name, values = dimension.field, dimension.options(plan, asked)
     now = getattr(plan, name)
-    return [plan if v == now else _replace(plan, **{name: v}) for v in dimension.options(plan, asked)]
+    if len(values) == 1 and values[0] == now:
+        return [plan]
+    return [plan if v == now else _replace(plan, **{name: v}) for v in values]
 
 
 def _runtimes(_: Plan, asked: Asked) -> list[str]:
@@ -117,7 +137,7 @@ def _slots(plan: Plan, asked: Asked) -> list[int]:
 def _kv_types(plan: Plan, asked: Asked) -> Sequence[str]:
     """The exact type alone where the cache is small beside the weights: fewer bits would bring nothing."""
     card = asked.card
-    cache = kv_bytes_per_token(card, "F16") * plan.slots * plan.slot_context_tokens
+    cache = kv_bytes_per_token(card, EXACT) * plan.slots * plan.slot_context_tokens
     share = cache / file_bytes(card, plan.quantization)
     return [name for name in abilities_of(plan.runtime).kv_types if share >= _LEAST_CACHE[name]]
 
@@ -138,6 +158,14 @@ def _prefix_caches(plan: Plan, _: Asked) -> Sequence[bool]:
     """Always on where it is served: it costs nothing where prompts do not begin alike, and only with it is it seen
     whether they do."""
     return (abilities_of(plan.runtime).caches_prefixes,)
+
+
+def _reads_much_cache(plan: Plan, asked: Asked) -> bool:
+    """Whether a cache of fewer bytes would make steps shorter."""
+    mix = asked.goal.mix
+    busy = max(1.0, min(float(plan.slots), mix.concurrent))
+    read = kv_bytes_per_token(asked.card, EXACT) * busy * (mix.prompt_tokens + mix.output_tokens / 2)
+    return not asked.on_cpu and read >= _MUCH_CACHE * file_bytes(asked.card, plan.quantization)
 
 
 def _is_usual(plan: Plan, asked: Asked) -> bool:
@@ -161,7 +189,7 @@ def _drafts(plan: Plan, asked: Asked) -> Sequence[int]:
 def _flash(plan: Plan, asked: Asked) -> Sequence[bool]:
     """A quantized cache needs the flash kernels; without them is tried once for each type and count of slots."""
     is_weak = asked.device.backend.upper() in abilities_of(plan.runtime).weak_flash
-    is_plain = plan.kv_type == "F16" and not plan.unified_kv and not plan.draft_tokens
+    is_plain = plan.kv_type == EXACT and not plan.unified_kv and not plan.draft_tokens
     return (True, False) if is_weak and is_plain and _is_usual(plan, asked) else (True,)
 
 
@@ -185,7 +213,7 @@ def _thinned(plans: list[Plan], asked: Asked) -> list[Plan]:
         return plans
     budget, source = kl_budget(asked.goal.quality), asked.card.source_quantization
     good = [p for p in plans if kl_divergence(p.quantization, source=source, kv=p.kv_type) <= budget]
-    usual = [p for p in plans if p not in set(good) and p.kv_type == "F16" and p.continuous_batching]
+    usual = [p for p in plans if p not in set(good) and p.kv_type == EXACT and p.continuous_batching]
     return [*good, *usual][:MAX_CANDIDATES]
 
 

@@ -15,7 +15,7 @@ import msgspec
 from core.device import Benchmark, Device, DeviceKind, Machine
 from core.metamodel import choice as choosing
 from core.metamodel.abilities import abilities_of
-from core.metamodel.candidates import Placed, placed
+from core.metamodel.candidates import EXACT, Placed, placed
 from core.metamodel.correction import Observation
 from core.metamodel.datasheets import find
 from core.metamodel.evidence import Experience, own_observations, peers_on_decoding, peers_on_reading
@@ -154,9 +154,12 @@ class MetaModel:
         questions = [_question(one.plan) for one in fitting]
         distinct = {question: one.plan for question, one in zip(questions, fitting, strict=True)}
         found = self._speeds(list(distinct.values()), device, card=card, own=benchmark)
-        speeds = dict(zip(distinct, found, strict=True))
+        made = {
+            question: _estimate(plan, card, device=device, speeds=speeds)
+            for (question, plan), speeds in zip(distinct.items(), found, strict=True)
+        }
         return [
-            self._estimate(one, device, card=card, speeds=speeds[question])
+            self._in_memory(made[question], one, device=device, card=card)
             for question, one in zip(questions, fitting, strict=True)
         ]
 
@@ -169,31 +172,20 @@ class MetaModel:
         decoding = [
             msgspec.structs.replace(c, depth=writing.depth, prompt_tokens=writing.prompt_tokens) for c in reading
         ]
-        here = _Here(device, able, card, own)
+        here, exact = _Here(device, able, card, own), kv_bytes_per_token(card, EXACT)
         decode = self._corrected(Phase.DECODE, decoding, here=here)
         prefill = self._corrected(Phase.PREFILL, reading, here=here)
         return [
-            _launched(Speeds(p.tokens_per_s, d, alpha, _depth_s(c)), plan, card=card)
+            _launched(Speeds(p.tokens_per_s, d, alpha, _depth_s(c, exact_bytes=exact)), plan, card=card)
             for plan, d, p, c, alpha in zip(plans, decode, prefill, decoding, self._slopes(decoding, own), strict=True)
         ]
 
-    def _estimate(self, fitting: Placed, device: Device, *, card: ModelCard, speeds: Speeds) -> Estimate:
+    def _in_memory(self, made: Estimate, fitting: Placed, *, device: Device, card: ModelCard) -> Estimate:
+        """The estimate of this plan's speeds with what it takes."""
         plan, here = fitting.plan, fitting.needed_bytes
         needed = here if not plan.more_devices else self.fit.total_bytes(plan, card, device=device)
-        return Estimate(
-            prefill_tokens_per_s=speeds.prefill,
-            decode_tokens_per_s=speeds.decode.tokens_per_s,
-            decode_low_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.low),
-            decode_high_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.high),
-            step_slope=speeds.slope,
-            memory_bytes=needed,
-            fits=self.fit.fits(here, device),
-            kl_divergence=kl_divergence(plan.quantization, source=card.source_quantization, kv=plan.kv_type),
-            probability_ok=probability_ok(here, device.free_bytes),
-            power_w=POWER_SHARE * device.power_w * (1 + len(plan.more_devices)),
-            depth_s=speeds.depth_s,
-            copy_s=2 * kv_bytes_per_token(card, plan.kv_type) / (_COPY_GBS * 1e9),
-        )
+        fits, likely = self.fit.fits(here, device), probability_ok(here, device.free_bytes)
+        return msgspec.structs.replace(made, memory_bytes=needed, fits=fits, probability_ok=likely)
 
     def _corrected(self, phase: Phase, cases: list[Case], *, here: _Here) -> list[Bounded]:
         """By what was measured here, which narrows the bounds; else by what peers agree on, which does not."""
@@ -261,6 +253,23 @@ def _most_w(device: Device, machine: Machine) -> float:
     return device.power_w or (_NOMINAL_W[device.kind] if is_known else 0.0)
 
 
+def _estimate(plan: Plan, card: ModelCard, *, device: Device, speeds: Speeds) -> Estimate:
+    """All of an estimate but its memory."""
+    return Estimate(
+        prefill_tokens_per_s=speeds.prefill,
+        decode_tokens_per_s=speeds.decode.tokens_per_s,
+        decode_low_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.low),
+        decode_high_tokens_per_s=speeds.decode.tokens_per_s * exp(speeds.decode.high),
+        step_slope=speeds.slope,
+        memory_bytes=0,
+        fits=False,
+        kl_divergence=kl_divergence(plan.quantization, source=card.source_quantization, kv=plan.kv_type),
+        power_w=POWER_SHARE * device.power_w * (1 + len(plan.more_devices)),
+        depth_s=speeds.depth_s,
+        copy_s=2 * kv_bytes_per_token(card, plan.kv_type) / (_COPY_GBS * 1e9),
+    )
+
+
 def _launched(speeds: Speeds, plan: Plan, *, card: ModelCard) -> Speeds:
     """The speeds of a runtime that spends more on launching each layer than the roofline's, which are llama.cpp's."""
     extra_s = abilities_of(plan.runtime).launch_s * card.layers
@@ -277,7 +286,8 @@ def _launched(speeds: Speeds, plan: Plan, *, card: ModelCard) -> Speeds:
     )
 
 
-def _depth_s(c: Case) -> float:
-    """Seconds to read one token's KV where the layers lie."""
+def _depth_s(c: Case, *, exact_bytes: float) -> float:
+    """Seconds to read one token's KV where the layers lie. On a processor fewer bits save nothing: unpacking costs."""
     host, here = c.host_share / HOST_BANDWIDTH_GBS, (1 - c.host_share) / c.bandwidth_gbs
-    return c.kv_bytes_per_token * (host + here) / (_REACHED * 1e9)
+    read = exact_bytes if c.backend == "cpu" else c.kv_bytes_per_token
+    return read * (host + here) / (_REACHED * 1e9)

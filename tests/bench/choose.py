@@ -18,7 +18,7 @@ from core.device import Benchmark, Machine
 from core.memory import FailedLoad, MeasuredLoad, MemoryRecord, device_key, shape_of
 from core.metamodel.described import described
 from core.metamodel.fit import Fit
-from core.metamodel.goal import Goal, JobMix
+from core.metamodel.goal import Goal, JobMix, Limits
 from core.metamodel.meta_model import MetaModel
 from core.metamodel.shapes import shape_card
 from core.plan import Choice, Plan
@@ -34,7 +34,8 @@ _IMPORTS = "import sys, app.node, app.headless; sys.exit('lightgbm' in sys.modul
 def run(*, is_quick: bool) -> Report:
     """The figures; the failure says when 500 candidates take longer than was promised."""
     times = QUICK if is_quick else FULL
-    machine, goal = _machine(), Goal(mix=JobMix(shared_prefix_tokens=400, foretold=0.5, concurrent=8))
+    mix = JobMix(prompt_tokens=4000, shared_prefix_tokens=400, foretold=0.5, concurrent=8)
+    machine, goal = _machine(), Goal(mix=mix, limits=Limits(slot_context_tokens=8192))
     card = shape_card("8b")
     began = time.perf_counter()
     model = MetaModel.open(ASSETS / "prior.json", fit=Fit(_record(machine)))

@@ -37,7 +37,7 @@ def test_no_plan_comes_twice() -> None:
 
 
 def test_every_dimension_is_a_field_of_a_plan_and_varies_where_it_can_pay() -> None:
-    found = [*plans(torch="2.13"), *plans(CPU)]
+    found = [*plans(torch="2.13"), *plans(CPU), *plans(free=9 * GIB)]
     for dimension in DIMENSIONS:
         values = {getattr(plan, dimension.field) for plan in found}
         assert len(values) > 1 or dimension.field == "prefix_cache"
@@ -79,10 +79,13 @@ def test_static_batches_are_tried_with_whole_prompts_alone() -> None:
     assert static and all(plan.prefill_chunk == 0 and plan.slots > 1 for plan in static)
 
 
-def test_a_small_cache_is_not_quantized() -> None:
+def test_a_cache_is_quantized_only_for_want_of_memory_or_where_much_of_it_is_read() -> None:
+    assert {plan.kv_type for plan in plans()} == {"F16"}
+    assert {plan.kv_type for plan in plans(free=9 * GIB)} == {"F16", "Q8_0", "Q4_0"}
     short = Goal(limits=Limits(slot_context_tokens=256, max_slots=1))
-    assert {plan.kv_type for plan in plans(goal=short)} == {"F16"}
-    assert {plan.kv_type for plan in plans()} == {"F16", "Q8_0", "Q4_0"}
+    assert {plan.kv_type for plan in plans(goal=short, free=9 * GIB)} == {"F16"}
+    deep = Goal(mix=JobMix(prompt_tokens=7000, concurrent=8), limits=Limits(slot_context_tokens=8192))
+    assert "Q8_0" in {plan.kv_type for plan in plans(goal=deep)}
 
 
 def test_a_device_that_is_too_small_gets_part_of_the_layers_and_llama_cpp_alone() -> None:
