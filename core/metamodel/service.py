@@ -29,7 +29,8 @@ class Speeds(msgspec.Struct, frozen=True):
 
     step_s: what the engine does around a step; pass_s: one pass over the weights; reshape_s: one of another width than
     the one before; row_s: a row of a narrow pass more; read_s: a row of a wide one; read_depth_s and drawn_depth_s: a
-    row of a prompt or an answer for each token before it; copy_s: a token of a prefix taken over.
+    row of a prompt or an answer for each token before it; draw_s: a token of an answer; job_s: a job; look_up_s: one
+    whose beginning is sought in the cache; copy_s: a token of a prefix taken over.
     """
 
     step_s: float = 0.0
@@ -39,6 +40,9 @@ class Speeds(msgspec.Struct, frozen=True):
     read_s: float = 0.0
     read_depth_s: float = 0.0
     drawn_depth_s: float = 0.0
+    draw_s: float = 0.0
+    job_s: float = 0.0
+    look_up_s: float = 0.0
     copy_s: float = 0.0
 
     @property

@@ -23,8 +23,12 @@ WHOLE_PASS_TOKENS = 512
 MIN_SHARED = 16
 MIN_AWAITED = 32
 # What a segment costs is these counts, in this order, each times its own seconds. reshaped: passes of another width
-# than the one before, for which llama.cpp makes its graph anew; depths: rows times the tokens that they look back on.
-COSTS = ("steps", "passes", "reshaped", "narrow_rows", "wide_rows", "read_depth", "drawn_depth", "copied")
+# than the one before, for which llama.cpp makes its graph anew; depths: rows times the tokens that they look back on;
+# drawn: tokens; begun: jobs, looked_up those whose beginning was sought in the cache; copied: tokens that were found.
+COSTS = (
+    "steps", "passes", "reshaped", "narrow_rows", "wide_rows", "read_depth", "drawn_depth",
+    "drawn", "begun", "looked_up", "copied",
+)  # fmt: skip
 _GOLDEN = 0.6180339887498949
 
 
@@ -141,7 +145,7 @@ class _Course:
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
         self._known: set[int] = set()
-        self._copied = 0
+        self._begun = self._looked_up = self._copied = 0
         self._shape = 0
         members = [(group, client) for group, clients in enumerate(workload) for client in range(clients.count)]
         self._coming = [self._question(group, client, turn=0) for group, client in members]
@@ -190,12 +194,14 @@ class _Course:
             return
         while self._waiting and len(self._running) < self._switches.slots:
             job = self._waiting.popleft()
+            self._begun += 1
             if self._switches.prefix_cache:
                 self._look_up(job)
             self._running.append(job)
 
     def _look_up(self, job: _Job) -> None:
         """Start from what is known of its prompt, or wait for one who reads more of it."""
+        self._looked_up += 1
         known = max(job.kept, job.shared if job.group in self._known else 0)
         leader = next((other for other in self._running if other.group == job.group and other.due), None)
         if leader is not None and job.shared >= known + MIN_AWAITED:
@@ -231,9 +237,11 @@ class _Course:
         reshaped = sum(one != other for one, other in itertools.pairwise([self._shape, *shapes]))
         self._shape = shapes[-1]
         rows = [many * narrow, many * (sum(shapes) - narrow)]
-        self.counts.append([many, many * len(shapes), reshaped, *rows, read_depth, drawn_depth, self._copied])
+        drawn = many * len(decoding) + sum(count == job.due for job, count in reads)
+        jobs = [self._begun, self._looked_up, self._copied]
+        self.counts.append([many, many * len(shapes), reshaped, *rows, read_depth, drawn_depth, drawn, *jobs])
         self.watched.append(bool(decoding))
-        self._copied = 0
+        self._begun = self._looked_up = self._copied = 0
 
     def _read(self, reads: list[tuple[_Job, int]]) -> None:
         for job, count in reads:

@@ -22,6 +22,9 @@ from tests.bench.switches import SWITCHES
 STEP_S = 1e-4
 RESHAPE_S = 1e-3
 DEPTH_S = 1e-10
+DRAW_S = 5e-5
+JOB_S = 2e-3
+LOOK_UP_S = 1e-3
 COPY_S = 1e-10
 SWEEPS = 300
 RESIDUAL = BOOSTING | {"learning_rate": 0.05, "min_data_in_leaf": 12, "lambda_l2": 5.0, "num_leaves": 5}
@@ -76,8 +79,9 @@ def _costs(m: Model) -> Vector:
     cache = m.kv_width * m.layers
     depth_s = DEPTH_S * cache
     known = msgspec.structs.replace(
-        speeds, step_s=STEP_S, reshape_s=RESHAPE_S, read_depth_s=depth_s, drawn_depth_s=depth_s, copy_s=COPY_S * cache
-    )
+        speeds, step_s=STEP_S, reshape_s=RESHAPE_S, read_depth_s=depth_s, drawn_depth_s=depth_s, draw_s=DRAW_S,
+        job_s=JOB_S, look_up_s=LOOK_UP_S, copy_s=COPY_S * cache,
+    )  # fmt: skip
     return np.array(known.costs)
 
 

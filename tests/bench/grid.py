@@ -32,7 +32,7 @@ from tests.bench.synthetic import SHAPES, Shape, demo_model, synthetic_model
 
 # A cell is measured for about so long, in so many turns of all methods at most and at least.
 CELL_S = 6.0
-TURNS = (1, 6)
+TURNS = (1, 12)
 BENCHMARK_S = 300.0
 # clock_getcpuclockid(3): the complement of the process id, and which of its clocks.
 PROCESS_CLOCK = 2
