@@ -137,7 +137,7 @@ def speed_of(plan: Plan, estimate: Estimate) -> Speed:
         step_s=alone_s / (1 + estimate.step_slope),
         step_slope=estimate.step_slope,
         slots=plan.slots,
-        chunk=plan.prefill_chunk,
+        chunk=plan.prefill_chunk or plan.slot_context_tokens,
     )
 
 

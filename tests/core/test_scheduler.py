@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.admission import Admitted, Policy, Refused, Reserve, Speed
+from core.admission import Admitted, Policy, Refused, Reserve, Speed, speed_of
 from core.job import JobId, JobTerms, PriorityClass
+from core.plan import Estimate, Plan
 from core.scheduler import Scheduler
 
 SPEED = Speed(prefill_tokens_per_s=4000.0, step_s=0.012, step_slope=0.06, slots=8, chunk=512)
@@ -139,3 +140,9 @@ def test_no_job_is_served_after_one_that_came_later_than_its_cap(
         priority, at, _ = arrivals[index]
         assert all(arrivals[earlier][1] <= at + caps[priority] for earlier in served[:place])
     assert sorted(served) == list(range(len(arrivals)))
+
+
+def test_a_plan_that_reads_prompts_whole_admits_like_any_other() -> None:
+    plan = Plan("demo", "llama.cpp", "F16", slots=4, slot_context_tokens=2048, prefill_chunk=0)
+    queue = Scheduler(speed_of(plan, Estimate(4000.0, 80.0, 60.0, 100.0, 0.06, 1, True)))
+    assert isinstance(queue.admit(terms("j"), 1500, now=0.0), Admitted)
