@@ -48,10 +48,11 @@ class Correction:
 
     def offsets(self, targets: Columns, *, outside: Vector) -> Vector:
         """Log offsets to add to predictions. Where the model only extrapolates (outside = 1), what was measured is all
-        that we know, and counts fully however far it is."""
-        if not len(self._residuals):
+        that we know, and counts fully however far it is, the nearest most."""
+        count = len(self._residuals)
+        if not count:
             return np.zeros(len(targets.batch))
-        mean = float(self._residuals.mean()) * len(self._residuals) / (len(self._residuals) + NOISE)
+        mean = self._nearby(targets) @ self._residuals * count / (count + NOISE)
         return np.asarray((1 - outside) * (self.weights(targets) @ self._residuals) + outside * mean)
 
     def step_offsets(self, targets: Columns, *, predicted: Vector, outside: Vector) -> Vector:
@@ -62,10 +63,17 @@ class Correction:
         """
         factor = self.offsets(targets, outside=outside)
         extra_s = self._cases.batch / self._measured - self._cases.batch / self._predicted
-        if not len(extra_s) or extra_s.min() <= 0:
+        if not len(extra_s):
             return factor
-        slower = np.log(1 + extra_s.mean() * predicted / targets.batch)
-        return np.asarray((1 - outside) * factor - outside * slower)
+        here_s = np.maximum(self._nearby(targets) @ extra_s, 0.0)
+        slower = np.log(1 + here_s * predicted / targets.batch)
+        return np.asarray(np.where(here_s > 0, (1 - outside) * factor - outside * slower, factor))
+
+    def _nearby(self, targets: Columns) -> Table:
+        """targets x measurements: shares by nearness, steep enough that a far larger model does not count."""
+        apart = _distances(targets, self._cases)
+        near = np.exp(-(apart - apart.min(axis=1, keepdims=True)))
+        return np.asarray(near / near.sum(axis=1, keepdims=True))
 
     def nearness(self, targets: Columns) -> Vector:
         """How much of the doubt about each target these measurements take away: 0 nothing, 1 all."""
@@ -111,5 +119,6 @@ def _distances(a: Columns, b: Columns) -> Table:
         + 0.5 * apart(a.batch, b.batch)
         + np.abs(a.host_share[:, None] - b.host_share[None, :])
         + 0.3 * (a.dequant_class[:, None] != b.dequant_class[None, :])
-        + 0.1 * apart(256 + a.depth, 256 + b.depth)
+        + 0.3 * apart(256 + a.depth, 256 + b.depth)
+        + 0.5 * apart(a.active_bytes / a.file_bytes, b.active_bytes / b.file_bytes)
     )

@@ -66,3 +66,14 @@ def test_the_same_run_twice_counts_once_and_a_little() -> None:
 
 def test_likeness_is_one_for_the_same_question_and_the_same_both_ways() -> None:
     assert nearness(CASE, CASE) == 1.0 > nearness(CASE, LARGER) == nearness(LARGER, CASE) > 0
+
+
+def test_beyond_the_range_ones_own_cell_outweighs_far_ones() -> None:
+    tiny = msgspec.structs.replace(CASE, active_bytes=CASE.active_bytes / 900, active_parameters=CASE.parameters / 900)
+    far = tuple(Observation(CASE, measured=4.0, predicted=10.0) for _ in range(3))
+    own = Observation(tiny, measured=90.0, predicted=100.0)
+    for found in (
+        offset(tiny, (*far, own), outside=1.0),
+        step_offset(tiny, (*far, own), predicted=100.0, outside=1.0),
+    ):
+        assert abs(exp(found) - 0.9) < 0.05
