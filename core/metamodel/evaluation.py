@@ -31,7 +31,7 @@ VERIFIED = 0.5
 _SUBMISSION = re.compile(r"-([0-9a-f]{8})(?:-\d+)?\.json")
 # What a plan decides, and two runs of one machine may therefore differ in, in the settings that sources write down.
 _PLANNED = re.compile(
-    r"\b(?:fa|b|ub|ctx|kv|ngl|pp|tg|np|prompt) ?=?(?:-b )?\w+\b|\b(?:batched|llama)-bench\b", re.IGNORECASE
+    r"\b(?:fa|b|ub|ctx|kv|ngl|pp|tg|np|prompt)(?:=(?:-b )?\w+| ?\d+)\b|\b(?:batched|llama)-bench\b", re.IGNORECASE
 )
 Places = NDArray[np.intp]
 
@@ -105,17 +105,19 @@ def source_folds(figures: Sequence[Figure]) -> list[set[str]]:
 
 
 def peer(figure: Figure) -> tuple[str, ...] | None:
-    """The machine whose run one own run is: a device with its backend, number of GPUs, runtime, software and who
-    measured it. None for what nobody has checked: a public table of many people's machines is no peer."""
+    """The machine whose run one own run is: a device with its backend, number of GPUs, runtime, software, who measured
+    it and when. None for what nobody has checked: a public table of many people's machines is no peer."""
     if figure.weight < VERIFIED:
         return None
     by = _SUBMISSION.findall(figure.source)
     software = " ".join(_PLANNED.sub(" ", figure.settings).split())
-    return figure.device, figure.case.backend, str(figure.gpus), figure.case.runtime, source(figure), *by, software
+    machine = (figure.device, figure.case.backend, str(figure.gpus))
+    return *machine, figure.case.runtime, source(figure), *by, figure.date, software
 
 
-def rerun(told: Told, runs: int) -> Reruns:
-    """Every row after `runs` other rows of its peer were measured (up to six draws, evenly spaced, in turn).
+def rerun(told: Told, runs: int, *, or_fewer: bool = False) -> Reruns:
+    """Every row after `runs` other rows of its peer were measured (up to six draws, evenly spaced, in turn); or_fewer:
+    of a peer with less rows, after all the others.
 
     A row that asks the very same question as one of the runs is left out: that would be no prediction.
     """
@@ -123,7 +125,8 @@ def rerun(told: Told, runs: int) -> Reruns:
     for i, owner in enumerate(map(peer, told.figures)):
         if owner is not None:
             peers.setdefault(owner, []).append(i)
-    parts = [_one_draw(told, rows, drawn=drawn) for rows in peers.values() for drawn in _draws(rows, runs)]
+    asked = [(rows, min(runs, len(rows) - 1) if or_fewer else runs) for rows in peers.values()]
+    parts = [_one_draw(told, rows, drawn=drawn) for rows, n in asked for drawn in _draws(rows, n)]
     return Reruns(
         rows=np.concatenate([np.zeros(0, dtype=np.intp), *(p.rows for p in parts)]),
         said={name: np.concatenate([np.zeros(0), *(p.said[name] for p in parts)]) for name in told.said},
@@ -137,7 +140,7 @@ def rival(c: Columns) -> Vector:
 
 
 def _draws(rows: list[int], runs: int) -> list[list[int]]:
-    if len(rows) <= runs:
+    if not 0 < runs < len(rows):
         return []
     starts = range(0, len(rows), max(1, -(-len(rows) // OWN_RUNS)))
     apart = len(rows) // runs

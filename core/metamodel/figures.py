@@ -6,7 +6,7 @@ Only training and evaluation read them; nothing that serves does. Fills are phys
 from __future__ import annotations
 
 import re
-from math import log
+from math import log, sqrt
 from pathlib import Path
 
 import msgspec
@@ -19,10 +19,19 @@ from core.metamodel.tables import Row, number, positive, rows
 
 _TIERS = {"bench": 1.0, "crowd": 0.7, "crowd-unverified": 0.4}
 _OTHER_TIER = 0.7
+_WEAK_HOST = 0.4
+_BOARD = re.compile(r"\bPi\b")
 _PHASES = {"pp": Phase.PREFILL, "tg": Phase.DECODE}
 _ACTIVE = re.compile(r"a(\d+(?:\.\d+)?)b(?![a-z])|a(\d+)m(?![a-z])", re.IGNORECASE)
-_SPARSE = (("gpt-oss-120b", 5.1), ("gpt-oss-20b", 3.6))
-_SPARSE_FAMILIES = (("35b", 3.0, 34.0), ("26b", 4.0, 25.0), ("nemotron-3-nano-30b", 3.0, 29.0), ("cascade", 3.0, 29.0))
+# Active parameters in billions of sparse models whose names do not say, and how large a model of that name must be.
+_SPARSE = (
+    ("gpt-oss-120b", 5.1, 0.0), ("gpt-oss-20b", 3.6, 0.0), ("mixtral-8x22b", 39.0, 0.0), ("mixtral", 12.9, 40.0),
+    ("dots.llm1", 14.0, 100.0), ("deepseek-v3", 37.0, 600.0), ("deepseek-r1", 37.0, 600.0), ("kimi-k2", 32.0, 900.0),
+    ("deepseek-v2-lite", 2.4, 15.0), ("scout", 17.0, 100.0), ("maverick", 17.0, 390.0), ("glm-4.5-air", 12.0, 100.0),
+    ("glm-4.7-flash", 3.0, 29.0), ("glm-4", 32.0, 350.0), ("minimax-m2", 10.0, 220.0), ("phi-3.5-moe", 6.6, 40.0),
+    ("olmoe", 1.3, 6.0), ("35b", 3.0, 34.0), ("26b", 4.0, 25.0), ("nemotron-3-nano-30b", 3.0, 29.0),
+    ("nemotron-3-super", 12.0, 100.0), ("cascade", 3.0, 29.0),
+)  # fmt: skip
 _BITS = re.compile(r"(\d)(?:\.\d+)?[-_]?bit|int(\d)|q(\d)", re.IGNORECASE)
 _FLASH = re.compile(r"\bfa ?=?(0|1|true|false)\b", re.IGNORECASE)
 _UBATCH = re.compile(r"\bub ?=?(\d+)\b|\bb=-b (\d+)\b")
@@ -32,6 +41,8 @@ _RUNTIMES = {"ollama": "llama.cpp", "ollama/llama.cpp": "llama.cpp", "ipex-llm l
 _DEFAULT_PROMPT = 512.0
 _DEFAULT_CHUNK = 512.0
 _SLACK = 1.1
+_DENSE = 0.8
+_SPARSE_DEPTH = 1.2
 _MATRIX_SLACK = 2.2
 _OVERHEAD_BYTES = 0.6 * 2**30
 _METAL_SHARES = ((36.0, 0.75), (0.0, 0.667))
@@ -49,6 +60,7 @@ class Figure(msgspec.Struct, frozen=True):
     weight: float
     gpus: int
     settings: str
+    date: str = ""
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -130,9 +142,10 @@ def _figure(row: Row, device: Hardware | None) -> Figure | None:
         phase=phase,
         case=_case(row, able, device=device),
         tokens_per_s=speed,
-        weight=_TIERS.get(row["tier"], _OTHER_TIER),
+        weight=_weight(row),
         gpus=_gpus(row),
         settings=row["settings"],
+        date=row["source_date"],
     )
     return figure if is_possible(figure) else None
 
@@ -147,7 +160,7 @@ def _load(row: Row, device: Hardware | None) -> Load | None:
     if size is None and bits is None:
         return None
     parameters = _parameters(row)
-    layers, hidden = _shape(row, parameters)
+    layers, hidden = _shape(row, min(parameters, 1e9 * _active_billions(row)))
     tokens = (positive(row["batch"]) or 1.0) * ((number(row["depth"]) or 0.0) + (number(row["n_prompt"]) or 0.0) + 128)
     return Load(
         file_bytes=size * 2**30 if size is not None else parameters * (bits or 16.0) / 8,
@@ -168,6 +181,12 @@ def _memory_gib(row: Row, device: Hardware | None) -> float | None:
     return positive(row["vram_gib"]) or (device.memory_gib if device is not None else None)
 
 
+def _weight(row: Row) -> float:
+    """Trust in the source. A GPU on a single-board computer waits for its host, which says little of usual peers."""
+    trust = _TIERS.get(row["tier"], _OTHER_TIER)
+    return min(trust, _WEAK_HOST) if _BOARD.search(row["settings"]) else trust
+
+
 def _rates(row: Row, device: Hardware | None) -> tuple[float, float] | None:
     """(bandwidth, matrix rate); a missing rate is that of a device with 25 FLOP per byte, usual for Apple's GPUs."""
     bandwidth = positive(row["mem_bandwidth_gbs"]) or (device.bandwidth_gbs if device is not None else None)
@@ -182,7 +201,7 @@ def _case(row: Row, able: tuple[float, float], *, device: Hardware | None) -> Ca
     active = min(parameters, 1e9 * _active_billions(row))
     size = positive(row["size_gib"])
     weights = size * 2**30 if size else parameters * _bits(row) / 8
-    layers, hidden = _shape(row, parameters)
+    layers, hidden = _shape(row, active)
     decoding = row["phase"] != "pp"
     prompt = positive(row["n_prompt"]) or (0.0 if decoding else _DEFAULT_PROMPT)
     flash = _FLASH.search(row["settings"])
@@ -254,13 +273,10 @@ def _active_billions(row: Row) -> float:
     if stated is not None:
         return stated
     name = row["model"].lower().replace(" ", "-").replace(":", "-")
-    for part, billions in _SPARSE:
-        if part in name:
-            return billions
     found = _ACTIVE.search(name)
     if found is not None:
         return (float(found[1]) if found[1] else float(found[2]) / 1000) or total
-    for part, billions, least in _SPARSE_FAMILIES:
+    for part, billions, least in _SPARSE:
         if part in name and total >= least:
             return billions
     return total / 2 if "flan" in name or "mt0" in name else total
@@ -284,8 +300,13 @@ def _dequant_class(name: str) -> int:
     return 2 if "K" in name else 0 if "16" in name else 1
 
 
-def _shape(row: Row, parameters: float) -> tuple[float, float]:
-    layers, hidden = typical_shape(parameters)
+def _shape(row: Row, active: float) -> tuple[float, float]:
+    """Layers and width: the source's, else those usual for as many active parameters; experts make a model deeper and
+    narrower."""
+    layers, hidden = typical_shape(active)
+    if active < _DENSE * _parameters(row):
+        layers = round(_SPARSE_DEPTH * layers)
+        hidden = sqrt(active / (12 * layers))
     return positive(row["n_layers"]) or layers, positive(row["hidden"]) or hidden
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.metamodel.columns import Columns
-from core.metamodel.roofline import BUS_GBS, chunks, memory_seconds, touched
+from core.metamodel.roofline import BUS_GBS, attention, chunks, launches, memory_seconds, touched
 
 Table = NDArray[np.float64]
 _BACKENDS = ("cuda", "rocm", "vulkan", "metal", "sycl", "cpu")
@@ -29,7 +29,7 @@ def decode_ratios(c: Columns) -> Table:
     arithmetic_s = 2 * c.active_parameters * c.batch / (_MATRIX_SHARE * c.matrix_tflops * 1e12 * c.gpus)
     return np.column_stack(
         [
-            np.log(weights_s / (c.layers * _LAYER_S)),
+            np.log(weights_s / (launches(c) * _LAYER_S)),
             np.log(1 + cache_s / weights_s),
             np.log(arithmetic_s / weights_s),
             *_kinds(c),
@@ -42,13 +42,15 @@ def prefill_ratios(c: Columns) -> Table:
     chunk = chunks(c)
     reached = _REACHED * c.bandwidth_gbs * 1e9 * c.gpus
     compute_s = 2 * c.active_parameters * chunk / (_MATRIX_SHARE * c.matrix_tflops * 1e12 * c.gpus)
-    weights_s = (1 - c.host_share) * c.file_bytes / reached + c.host_share * c.file_bytes / (BUS_GBS * 1e9)
+    weights = touched(c, batch=chunk)
+    weights_s = (1 - c.host_share) * weights / reached + c.host_share * weights / (BUS_GBS * 1e9)
+    attention_s = attention(c) * chunk / (_MATRIX_SHARE * c.matrix_tflops * 1e12 * c.gpus)
     return np.column_stack(
         [
             np.log(compute_s / weights_s),
-            np.log(compute_s / (c.layers * _LAYER_S)),
-            np.log(c.prompt_tokens),
-            np.log(1 + c.depth),
+            np.log(compute_s / (launches(c) * _LAYER_S)),
+            np.log(1 + attention_s / compute_s),
+            np.log(chunk),
             np.log(c.active_parameters),
             np.log(c.matrix_tflops / c.bandwidth_gbs),
             *_kinds(c),

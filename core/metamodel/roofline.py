@@ -14,6 +14,8 @@ from core.metamodel.columns import Columns, Vector, columns
 from core.metamodel.features import HOST_BANDWIDTH_GBS, Case
 
 BUS_GBS = 16.0
+SPARSE_LAUNCHES = 2.0
+_DENSE = 0.8
 
 
 class Constants(msgspec.Struct, frozen=True):
@@ -23,6 +25,7 @@ class Constants(msgspec.Struct, frozen=True):
     layer_s: float = 200e-6
     matrix_share: float = 0.45
     batch_matrix_share: float = 0.2
+    attention_share: float = 0.4
 
 
 class ConstantColumns(msgspec.Struct, frozen=True):
@@ -32,10 +35,11 @@ class ConstantColumns(msgspec.Struct, frozen=True):
     layer_s: Vector
     matrix_share: Vector
     batch_matrix_share: Vector
+    attention_share: Vector
 
 
 DEFAULT = Constants()
-ON_CPU = Constants(layer_s=20e-6, matrix_share=0.6, batch_matrix_share=0.5)
+ON_CPU = Constants(layer_s=20e-6, matrix_share=0.6, batch_matrix_share=0.5, attention_share=0.5)
 
 
 def constants_for(backend: str, fitted: dict[str, Constants]) -> Constants:
@@ -46,7 +50,7 @@ def constants_for(backend: str, fitted: dict[str, Constants]) -> Constants:
 def constant_columns(backends: Sequence[str], fitted: dict[str, Constants]) -> ConstantColumns:
     """The constants of each backend named, in order."""
     known = {backend: msgspec.structs.astuple(constants_for(backend, fitted)) for backend in set(backends)}
-    return ConstantColumns(*np.array([known[backend] for backend in backends], dtype=np.float64).reshape(-1, 4).T)
+    return ConstantColumns(*np.array([known[backend] for backend in backends], dtype=np.float64).reshape(-1, 5).T)
 
 
 def decode_speeds(c: Columns, k: ConstantColumns) -> Vector:
@@ -60,7 +64,7 @@ def step_seconds(c: Columns, k: ConstantColumns, *, batch: Vector) -> Vector:
     weights_s = memory_seconds(c, touched(c, batch=batch), reached=reached)
     cache_s = batch * c.kv_bytes_per_token * c.depth / reached
     arithmetic_s = 2 * c.active_parameters * (batch - 1) / (k.batch_matrix_share * c.matrix_tflops * 1e12 * c.gpus)
-    return np.asarray(weights_s + cache_s + arithmetic_s + c.layers * k.layer_s)
+    return np.asarray(weights_s + cache_s + arithmetic_s + launches(c) * k.layer_s)
 
 
 def prefill_speeds(c: Columns, k: ConstantColumns) -> Vector:
@@ -71,10 +75,12 @@ def prefill_speeds(c: Columns, k: ConstantColumns) -> Vector:
     """
     chunk = chunks(c)
     reached = k.bandwidth_share * c.bandwidth_gbs * 1e9 * c.gpus
-    compute_s = operations(c) / (k.matrix_share * c.matrix_tflops * 1e12 * c.gpus)
+    compute_s = (2 * c.active_parameters / k.matrix_share + attention(c) / k.attention_share) / (
+        c.matrix_tflops * 1e12 * c.gpus
+    )
     weights = touched(c, batch=chunk)
     weights_s = (1 - c.host_share) * weights / reached + c.host_share * weights / (BUS_GBS * 1e9)
-    return np.asarray(chunk / (chunk * compute_s + weights_s + c.layers * k.layer_s))
+    return np.asarray(chunk / (chunk * compute_s + weights_s + launches(c) * k.layer_s))
 
 
 def slopes(c: Columns, k: ConstantColumns) -> Vector:
@@ -90,6 +96,11 @@ def touched(c: Columns, *, batch: Vector) -> Vector:
     return np.asarray(c.file_bytes * (1 - (1 - active) ** batch))
 
 
+def launches(c: Columns) -> Vector:
+    """Layers, each counted as often as a dense one's kernels are launched: routing to experts takes as many again."""
+    return np.asarray(c.layers * np.where(c.active_bytes < _DENSE * c.file_bytes, SPARSE_LAUNCHES, 1.0))
+
+
 def memory_seconds(c: Columns, weights: Vector, *, reached: Vector) -> Vector:
     """Seconds to read these weights where they lie: on the device at `reached` bytes per second, or on the host."""
     return np.asarray((1 - c.host_share) * weights / reached + c.host_share * weights / (HOST_BANDWIDTH_GBS * 1e9))
@@ -100,9 +111,9 @@ def chunks(c: Columns) -> Vector:
     return np.maximum(1.0, np.minimum(c.chunk_tokens, c.prompt_tokens * c.batch))
 
 
-def operations(c: Columns) -> Vector:
-    """Per prompt token: two for each active weight, and attention over half the prompt and what lies before it."""
-    return np.asarray(2 * c.active_parameters + 4 * c.hidden * c.layers * (c.depth + c.prompt_tokens / 2))
+def attention(c: Columns) -> Vector:
+    """Operations of one prompt token over half the prompt and what lies before it."""
+    return np.asarray(4 * c.hidden * c.layers * (c.depth + c.prompt_tokens / 2))
 
 
 def decode_tokens_per_s(case: Case, constants: Constants) -> float:

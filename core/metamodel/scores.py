@@ -18,6 +18,7 @@ from core.metamodel.fit import FREE_SHARE, GPU_OVERHEAD_BYTES
 from core.metamodel.predictor import Phase
 
 RUNS = (0, 1, 3)
+BENCHMARK_RUNS = 3
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -47,11 +48,12 @@ def figures(told: Sequence[Told], loads: Sequence[Load], *, covers: dict[Phase, 
     """The promised figures; None where there is nothing to measure it on.
 
     decode: llama.cpp, one sequence, all rows; against the rival's formula on the same rows. prefill: llama.cpp, the
-    median device's median error after one own run (a peer reads one prompt before it promises anything).
+    median device's median error after its own benchmark, which reads prompts in three quantizations (three own runs; of
+    a device with fewer figures, all but the one asked for).
     """
     decode = {n: score(_ours_alone(told, Phase.DECODE), OURS, runs=n) for n in RUNS}
     rival = {n: _rival_on_the_same(_ours_alone(told, Phase.DECODE), runs=n) for n in RUNS}
-    prefill = score(_ours_alone(told, Phase.PREFILL), OURS, runs=1)
+    prefill = score(_ours_alone(told, Phase.PREFILL), OURS, runs=BENCHMARK_RUNS, or_fewer=True)
     right = [says_fits(load) is not load.out_of_memory for load in loads]
     cold, own = decode[0], decode[1]
     return {
@@ -72,9 +74,9 @@ def says_fits(load: Load) -> bool:
     return needed <= FREE_SHARE * load.memory_bytes * load.gpus
 
 
-def score(told: Told, name: str, *, runs: int) -> Score | None:
+def score(told: Told, name: str, *, runs: int, or_fewer: bool = False) -> Score | None:
     """How wrong one predictor is after so many own runs; None without rows."""
-    rows, said = _after(told, name, runs=runs)
+    rows, said = _after(told, name, runs=runs, or_fewer=or_fewer)
     if not len(rows):
         return None
     errors = np.abs(np.exp(said - told.measured[rows]) - 1)
@@ -83,11 +85,11 @@ def score(told: Told, name: str, *, runs: int) -> Score | None:
     return Score(len(rows), len(each), round(float(np.median(errors)), 4), round(float(np.median(each)), 4))
 
 
-def _after(told: Told, name: str, *, runs: int) -> tuple[Places, Vector]:
+def _after(told: Told, name: str, *, runs: int, or_fewer: bool = False) -> tuple[Places, Vector]:
     """(row numbers, log speeds) by this predictor after so many own runs."""
     if not runs:
         return np.arange(len(told.figures), dtype=np.intp), told.said[name]
-    found = rerun(told, runs)
+    found = rerun(told, runs, or_fewer=or_fewer)
     return found.rows, found.said[name]
 
 
