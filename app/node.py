@@ -19,6 +19,7 @@ from app.control_server import ControlServer, open_listener
 from app.lockfile import EngineLock, control_address
 from app.money import Money, open_money
 from app.narration import Tell, narrate, ready_line
+from app.prior_keeper import PriorKeeper
 from app.shared_rows import SharedRows
 from app.swarm_port import LibP2PSwarm
 from assets import asset_path
@@ -44,6 +45,14 @@ from core.trouble import Trouble
 
 GAS_MULTIPLE = 100
 QUIT_TIMEOUT_S = 20.0
+
+
+class Built(msgspec.Struct, frozen=True):
+    """An engine, and what works beside it."""
+
+    engine: Engine
+    preparation: Preparation
+    prior: PriorKeeper
 
 
 class EngineWords(msgspec.Struct, frozen=True):
@@ -106,15 +115,16 @@ async def run_node(words: EngineWords, tell: Tell) -> None:
         await _name_network(journal, money)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(narrate, journal, tell)
-            engine = await _build(journal, store, home=home, money=money, settings=settings)
+            built = await _build(journal, store, home=home, money=money, settings=settings)
+            nursery.start_soon(built.prior.run, built.preparation.use_prior)
             tell(ready_line(is_join_wanted=settings.join_at_start or journal.state.is_join_wanted))
-            await _serve(engine, journal, lock=lock, home=home)
+            await _serve(built.engine, journal, lock=lock, home=home)
             nursery.cancel_scope.cancel()
 
 
 async def _build(
     journal: Journal, store: Store, *, home: Home, money: Money, settings: Settings
-) -> Engine:
+) -> Built:
     models = ModelStore(
         home.models,
         rules=shelf_rules(settings),
@@ -124,7 +134,8 @@ async def _build(
     await trio.to_thread.run_sync(models.clean)
     shared = SharedRows(journal, store, settings=settings)
     await trio.to_thread.run_sync(shared.load)
-    preparation = Preparation(journal, models, prior=asset_path("metamodel/prior.json"), settings=settings)
+    prior = PriorKeeper(asset_path("metamodel/prior.json"), home.priors, heard=shared.heard)
+    preparation = Preparation(journal, models, prior=prior.best, settings=settings, heard=shared.heard)
     if not models.cards():
         demo = str(asset_path("demo_model/starling-demo-f16.gguf"))
         await ModelWork(journal, models).execute(c.AddModel(demo, "starling-demo"))
@@ -147,7 +158,7 @@ async def _build(
         settlement=settlement,
         log=home.logs / "worker.log",
     )
-    return Engine(parts, models=models, settings=settings)
+    return Built(Engine(parts, models=models, settings=settings), preparation, prior)
 
 
 async def _serve(engine: Engine, journal: Journal, *, lock: EngineLock, home: Home) -> None:

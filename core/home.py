@@ -33,6 +33,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.folder / "models"
 
     @property
+    def priors(self) -> Path:
+        """What the meta-model has learned from peers."""
+        return self.folder / "priors"
+
+    @property
     def keys(self) -> Path:
         """Keys, readable by the owner alone."""
         return self.folder / "keys"

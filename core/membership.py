@@ -16,6 +16,7 @@ import trio
 from core import events as e
 from core.availability import Available, Circumstances, Paused, availability
 from core.device import DeviceKind
+from core.explorer import Explorer, ExplorerPorts, attempt
 from core.job import Price
 from core.job_desk import DeskPorts, JobDesk
 from core.journal import Journal
@@ -148,6 +149,16 @@ class Membership:
             joined: Joined = await nursery.start(self._run_swarm, desk, prepared)
             journal.announce(e.NetworkJoined(time.time(), joined.peer_id, joined.addresses))
             nursery.start_soon(self._sample, desk)
+            if self._parts.terms.settings.explore_when_idle:
+                nursery.start_soon(self._explorer(prepared).run)
+
+    def _explorer(self, prepared: Prepared) -> Explorer:
+        ports = ExplorerPorts(
+            trials=lambda: self._parts.preparation.trials(prepared),
+            is_welcome=lambda: isinstance(self._availability(), Available) and not self._is_draining,
+            attempt=attempt,
+        )
+        return Explorer(self._parts.journal, ports, limit_c=self._parts.terms.settings.max_temperature_c)
 
     async def _run_swarm(
         self, desk: JobDesk, prepared: Prepared, *, task_status: trio.TaskStatus[Joined]

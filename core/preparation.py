@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from core import events as e
 from core.benchmark import Measured, measure_devices, run_benchmark
 from core.demand import job_mix, mix_key
 from core.device import Benchmark, Device, Machine
+from core.explorer import Trial
 from core.journal import Journal
 from core.memory import FailedLoad, MeasuredLoad, device_key, shape_of
 from core.metamodel.abilities import LLAMA, types_of
@@ -25,6 +27,7 @@ from core.metamodel.federation import Heard
 from core.metamodel.fit import Fit, need, overhead_bytes
 from core.metamodel.goal import goal_of
 from core.metamodel.gpu_use import gpu_shortfall
+from core.metamodel.own_measurements import place_of
 from core.model_card import ModelCard
 from core.model_store import ModelStore
 from core.model_work import record_models
@@ -226,6 +229,24 @@ class Preparation:
                 load = MeasuredLoad(device_key(device), plan.model, shape_of(plan), said, took)
                 await self._journal.record(e.LoadMeasured(time.time(), load))
 
+    def use_prior(self, prior: Path) -> None:
+        """Predict with this file from the next choice on."""
+        self._prior, self._meta_model = prior, None
+
+    async def trials(self, prepared: Prepared) -> tuple[Trial, ...]:
+        """What may be tried while this is served and nobody wants anything."""
+        machine, state = await self.refresh_machine(), self._journal.state
+        card, plan = state.models.get(prepared.card.model, prepared.card), prepared.choice.plan
+
+        def find() -> tuple[Trial, ...]:
+            from core.trials import Situation, find_trials
+
+            goal = goal_of(self._settings, job_mix(state.demand, now=time.time()))
+            now_is = Situation(card, plan, machine, goal, state.benchmark, state.measured)
+            return find_trials(self._ready(machine), now_is, path_of=partial(self._models.path_of, card.model))
+
+        return await trio.to_thread.run_sync(find)
+
     def _fit(self) -> Fit:
         return Fit(self._journal.state.memory)
 
@@ -234,7 +255,8 @@ class Preparation:
         state = self._journal.state
         goal = goal_of(self._settings, job_mix(state.demand, now=time.time()))
         failed = sum(failure.needed_bytes for failure in state.memory.failures)
-        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {goal.quality} {mix_key(goal.mix)} {failed}"
+        cells = len(state.speeds.at(place_of(benchmark.device, machine.runtime)))
+        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {goal.quality} {mix_key(goal.mix)} {failed} {cells}"
         kept = self._kept(card, machine)
         basis = basis if kept is None else f"{basis} kept {kept}"
         known = state.choice
@@ -242,9 +264,7 @@ class Preparation:
             return known
 
         def choose() -> Choice | NoPlan:
-            meta_model = self._opened()
-            meta_model.fit = self._fit()
-            meta_model.experience = self._experience(machine)
+            meta_model = self._ready(machine)
             if kept is not None:
                 return meta_model.keep(kept, card, machine=machine, benchmark=benchmark, measured=state.measured)
             return meta_model.choose(card, machine, benchmark=benchmark, goal=goal, measured=state.measured)
@@ -262,6 +282,12 @@ class Preparation:
         if notice or PIN_TROUBLE in self._journal.state.trouble:
             self._journal.announce(e.TroubleFound(time.time(), PIN_TROUBLE, notice))
         return plan if not hindrance else None
+
+    def _ready(self, machine: Machine) -> MetaModel:
+        """The meta-model with all that is known now."""
+        meta_model = self._opened()
+        meta_model.fit, meta_model.experience = self._fit(), self._experience(machine)
+        return meta_model
 
     def _experience(self, machine: Machine) -> Experience:
         """What own runs and peers say at the present heat."""
