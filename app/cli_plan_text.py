@@ -20,8 +20,11 @@ SHOWN = 10
 WIDTH = 110
 GB = 1e9
 _QUALITY = ((0.0006, "none"), (0.006, "hardly any"), (0.032, "little"), (0.11, "some"))
-_HEADS = ("#", "TYPE", "RUNS ON", "SLOTS", "ONE JOB", "AT LEAST", "ALL SLOTS", "MEMORY", "QUALITY LOST", "EARNS", "")
-_NUMBERS = {0, 3, 4, 5, 6, 7, 9}
+_HEADS = (
+    "#", "TYPE", "RUNS ON", "SLOTS", "ONE JOB", "MEASURED", "AT LEAST", "ALL SLOTS", "MEMORY", "QUALITY LOST", "EARNS", "",
+)  # fmt: skip
+_MEASURED = _HEADS.index("MEASURED")
+_WORDS = {_HEADS.index(name) for name in ("TYPE", "RUNS ON", "QUALITY LOST", "")}
 
 
 def outlook_text(look: Outlook, *, is_all: bool) -> str:
@@ -43,11 +46,11 @@ def outlook_object(look: Outlook) -> dict[str, Any]:
         "machine": msgspec.to_builtins(question.machine),
         "goal": msgspec.to_builtins(question.goal),
         "candidates": len(look.ranked),
-        "chosen": _row_object(look.ranked[0], 1) if made else None,
+        "chosen": _row_object(look.ranked[0], 1, look=look) if made else None,
         "reason": choice.reason,
         "measured_decode_tokens_per_s": made.measured_decode_tokens_per_s if made else 0.0,
         "pinned": msgspec.to_builtins(question.pinned),
-        "ranked": [_row_object(row, place) for place, row in enumerate(look.ranked, start=1)],
+        "ranked": [_row_object(row, place, look=look) for place, row in enumerate(look.ranked, start=1)],
         "would_change": [msgspec.to_builtins(change) for change in look.changes],
     }
 
@@ -77,19 +80,22 @@ def _table(look: Outlook, *, is_all: bool) -> str:
     best = look.ranked[0]
     rows = [_HEADS, *(_cells(place, row, best=best, look=look) for place, row in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    return "\n".join(_line(row, widths) for row in rows)
+    is_known = any(row[_MEASURED] for row in rows[1:])
+    return "\n".join(_line(row, widths, has_measured=is_known) for row in rows)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], *, has_measured: bool) -> str:
     padded = (
-        cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+        cell.ljust(width) if column in _WORDS else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        if column != _MEASURED or has_measured
     )
     return "  ".join(padded).rstrip()
 
 
 def _cells(place: int, row: Ranked, *, best: Ranked, look: Outlook) -> tuple[str, ...]:
     plan, estimate = row.plan, row.estimate
+    measured = look.measured(plan)
     together = plan.slots / step_s(estimate, plan.slots)
     income = best.estimate.reward_per_hour
     share = f"{100 * estimate.reward_per_hour / income:.0f} %" if estimate.reward_per_hour > 0 else "loses"
@@ -99,6 +105,7 @@ def _cells(place: int, row: Ranked, *, best: Ranked, look: Outlook) -> tuple[str
         _where(plan, look.question),
         str(plan.slots),
         f"{estimate.decode_tokens_per_s:.0f}",
+        f"{measured:.0f}" if measured else "",
         f"{estimate.decode_low_tokens_per_s:.0f}",
         f"{together:.0f}",
         _size(estimate.memory_bytes),
@@ -202,7 +209,12 @@ def _wrapped(words: str, *, first: str) -> str:
     return textwrap.fill(words, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
 
 
-def _row_object(row: Ranked, number: int) -> dict[str, Any]:
-    """One plan; verdict is empty for one that keeps every limit."""
-    plan, estimate = msgspec.to_builtins(row.plan), msgspec.to_builtins(row.estimate)
-    return {"number": number, "plan": plan, "estimate": estimate, "verdict": row.verdict.value}
+def _row_object(row: Ranked, number: int, *, look: Outlook) -> dict[str, Any]:
+    """One plan; verdict is empty for one that keeps every limit, measured is of one job (0: nothing was)."""
+    return {
+        "number": number,
+        "plan": msgspec.to_builtins(row.plan),
+        "estimate": msgspec.to_builtins(row.estimate),
+        "verdict": row.verdict.value,
+        "measured_decode_tokens_per_s": look.measured(row.plan),
+    }

@@ -23,7 +23,8 @@ from core.metamodel.federation import (
     is_possible,
     prefill_case_of,
 )
-from core.metamodel.own_measurements import Seen, decode_seen, place_of, prefill_seen
+from core.metamodel.own_measurements import ALONE, Seen, decode_seen, place_of, prefill_seen
+from core.plan import Plan
 from core.speed_record import SpeedRecord, Thermal
 
 Foretell = Callable[[Sequence[Case]], Sequence[float]]
@@ -46,6 +47,15 @@ class Experience(msgspec.Struct, frozen=True):
         """How fast prompts were read on this device."""
         place = place_of(device, self.runtime, thermal=self.thermal)
         return prefill_seen(self.speeds, device, place=place, able=able)
+
+    def alone(self, plan: Plan, device: Device) -> float:
+        """Tokens per second of answers by this plan's model, quantization and layers that ran alone here, by the newest
+        such cell; 0: none did."""
+        asked = (plan.model, plan.quantization, plan.gpu_layers)
+        cells = self.speeds.at(place_of(device, self.runtime, thermal=self.thermal))
+        runs = [cell.run for cell in cells if cell.decodes and cell.run.batch <= ALONE]
+        alike = [r for r in runs if (r.plan.model, r.plan.quantization, r.plan.gpu_layers) == asked]
+        return alike[-1].decode_tokens_per_s if alike else 0.0
 
     def alike(self, device: Device, *, able: Rates) -> tuple[Heard, ...]:
         """What peers with such hardware measured."""

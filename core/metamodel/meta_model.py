@@ -88,9 +88,22 @@ class MetaModel:
         estimates = self.estimates(card, machine, benchmark=benchmark, goal=goal, measured=measured)
         chosen = choosing.choose(estimates, goal=goal, timetables=self.timetables)
         if isinstance(chosen, Choice):
-            speed = measured_speed(chosen.plan, card, machine=machine, benchmark=benchmark)
+            speed = self.measured(chosen.plan, card, machine=machine, benchmark=benchmark)
             return self.noticed(msgspec.structs.replace(chosen, measured_decode_tokens_per_s=speed))
         return chosen
+
+    def measured(self, plan: Plan, card: ModelCard, *, machine: Machine, benchmark: Benchmark | None) -> float:
+        """Tokens per second of one job that runs, or the benchmark, measured of this quantization here; else 0."""
+        device = next((d for d in machine.devices if d.device_id == plan.device_id), None)
+        if device is None:
+            return 0.0
+        runs = self.experience.alone(plan, device)
+        if runs:
+            return runs
+        if benchmark is None or not is_of_device(benchmark, device):
+            return 0.0
+        is_same = (benchmark.model, benchmark.quantization) == (card.model, plan.quantization)
+        return benchmark.decode_tokens_per_s if is_same else 0.0
 
     def noticed(self, chosen: Choice) -> Choice:
         """The choice whose reason says too what is wrong with the way it was predicted, if anything is."""
@@ -123,7 +136,7 @@ class MetaModel:
         estimate = self.predict(plan, device, card=card, benchmark=own)
         speed = f"about {estimate.decode_tokens_per_s:.0f} tok/s for one job"
         reason = f"You keep {plan_words(plan)}: {speed}, at least {estimate.decode_low_tokens_per_s:.0f}."
-        known = measured_speed(plan, card, machine=machine, benchmark=benchmark)
+        known = self.measured(plan, card, machine=machine, benchmark=benchmark)
         return Choice(plan, estimate, reason, candidates=1, measured_decode_tokens_per_s=known)
 
     def estimates(
@@ -224,15 +237,6 @@ class _Here(msgspec.Struct, frozen=True):
     able: Rates
     card: ModelCard
     benchmark: Benchmark | None
-
-
-def measured_speed(plan: Plan, card: ModelCard, *, machine: Machine, benchmark: Benchmark | None) -> float:
-    """Tokens per second that the benchmark measured of this model and quantization on the plan's device; else 0."""
-    device = next((d for d in machine.devices if d.device_id == plan.device_id), None)
-    if benchmark is None or device is None or not is_of_device(benchmark, device):
-        return 0.0
-    is_same = (benchmark.model, benchmark.quantization) == (card.model, plan.quantization)
-    return benchmark.decode_tokens_per_s if is_same else 0.0
 
 
 def _own(device: Device, benchmarks: Sequence[Benchmark]) -> Benchmark | None:

@@ -13,9 +13,11 @@ from core.device import Benchmark, Machine
 from core.metamodel.alternatives import Change, alternatives
 from core.metamodel.choice import Ranked, best_of, pick, rank
 from core.metamodel.goal import Goal
-from core.metamodel.meta_model import MetaModel, measured_speed
+from core.metamodel.meta_model import MetaModel
 from core.model_card import ModelCard
 from core.plan import Choice, NoPlan, Plan
+
+Cell = tuple[str, str, str, int]
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -37,6 +39,11 @@ class Outlook(msgspec.Struct, frozen=True):
     choice: Choice | NoPlan
     ranked: tuple[Ranked, ...] = ()
     changes: tuple[Change, ...] = ()
+    speeds: dict[Cell, float] = {}
+
+    def measured(self, plan: Plan) -> float:
+        """Tokens per second of one job that was measured of this quantization on this device; 0: none."""
+        return self.speeds.get(_cell(plan), 0.0)
 
 
 def outlook(model: MetaModel, question: Question) -> Outlook:
@@ -58,9 +65,10 @@ def outlook(model: MetaModel, question: Question) -> Outlook:
         )
 
     changes = alternatives(choice, question.machine, goal=goal, choose=again)
-    speed = measured_speed(choice.plan, question.card, machine=question.machine, benchmark=question.benchmark)
+    speeds = _measured(model, question, ranked)
+    speed = speeds.get(_cell(choice.plan), 0.0)
     choice = model.noticed(msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed))
-    return Outlook(question, choice, (*first, *rest), changes)
+    return Outlook(question, choice, (*first, *rest), changes, speeds)
 
 
 def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
@@ -73,3 +81,17 @@ def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
     chosen, *others = kinds.values()
     best = [chosen[0], *(best_of(rows) for rows in others)]
     return [(places[row.plan], row) for row in best]
+
+
+def _measured(model: MetaModel, question: Question, ranked: Sequence[Ranked]) -> dict[Cell, float]:
+    """What was measured, by what a speed of one job depends on most."""
+    plans = {_cell(row.plan): row.plan for row in ranked}
+    machine, benchmark = question.machine, question.benchmark
+    speeds = {
+        cell: model.measured(plan, question.card, machine=machine, benchmark=benchmark) for cell, plan in plans.items()
+    }
+    return {cell: speed for cell, speed in speeds.items() if speed}
+
+
+def _cell(plan: Plan) -> Cell:
+    return plan.runtime, plan.device_id, plan.quantization, plan.gpu_layers
