@@ -35,6 +35,8 @@ def test_an_answer_streams_and_its_tokens_are_paid(peer: Peer, devnet: Devnet, t
     job = after.ended[0]
     assert job.usage.completion_tokens == answer["completion_tokens"]
     assert job.amount == job.vouchered == int(answer["amount"])
+    learned = peer.wait(lambda s: s.choice and any(cell.run.plan == s.choice.plan for cell in s.speeds.cells))
+    assert learned.demand.asked[-1].output_tokens == answer["completion_tokens"]
 
 
 def test_interrupting_bills_only_delivered_tokens(serving_slowly: Peer, devnet: Devnet, tmp_path: Path) -> None:
