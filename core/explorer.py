@@ -20,7 +20,7 @@ import trio
 from core import events as e
 from core.device import Device
 from core.journal import Journal
-from core.memory import FailedLoad, device_key
+from core.memory import FailedLoad, device_key, shape_of
 from core.metamodel.fit import Fit, file_bytes
 from core.model_card import ModelCard
 from core.node_state import NodeState, Presence
@@ -131,7 +131,8 @@ class Explorer:
 
     def _failure(self, trial: Trial, fault: Fault) -> FailedLoad:
         needed = Fit(self._journal.state.memory).needed_bytes(trial.plan, trial.card, device=trial.device)
-        return FailedLoad(device_key(trial.device), needed, fault.free_bytes or trial.device.free_bytes)
+        free = fault.free_bytes or trial.device.free_bytes
+        return FailedLoad(device_key(trial.device), needed, free, trial.plan.model, shape_of(trial.plan))
 
 
 async def attempt(command: TryPlan) -> WorkerReport:

@@ -15,11 +15,16 @@ MAX_LOADS = 256
 
 
 class FailedLoad(msgspec.Struct, frozen=True):
-    """A load that failed for want of memory: what it needed on this device by our count, and what was free then."""
+    """A load that failed for want of memory: what it needed on this device by our count, and what was free then.
+
+    model and shape are the plan's: what it needs by a later count does not make it another plan.
+    """
 
     device: str
     needed_bytes: int
     free_bytes: int
+    model: str = ""
+    shape: str = ""
 
 
 class MeasuredLoad(msgspec.Struct, frozen=True):

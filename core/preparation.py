@@ -210,7 +210,8 @@ class Preparation:
         for device in devices_of(plan, await self.machine()):
             needed = self._fit().needed_bytes(plan, prepared.card, device=device)
             free = free_bytes if free_bytes and not plan.more_devices else device.free_bytes
-            await self._journal.record(e.MemoryRanOut(now, FailedLoad(device_key(device), needed, free)))
+            failure = FailedLoad(device_key(device), needed, free, plan.model, shape_of(plan))
+            await self._journal.record(e.MemoryRanOut(now, failure))
 
     async def learn(self, prepared: Prepared) -> None:
         """Keep what the worker that has just loaded this plan counted, for the next choice."""

@@ -161,7 +161,8 @@ def _load(row: Row, device: Hardware | None) -> Load | None:
         return None
     parameters = _parameters(row)
     layers, hidden = _shape(row, min(parameters, 1e9 * _active_billions(row)))
-    tokens = (positive(row["batch"]) or 1.0) * ((number(row["depth"]) or 0.0) + (number(row["n_prompt"]) or 0.0) + 128)
+    before = (number(row["depth"]) or 0.0) + (number(row["n_prompt"]) or 0.0)
+    tokens = (positive(row["batch"]) or 1.0) * (before + (positive(row["n_gen"]) or 128.0))
     return Load(
         file_bytes=size * 2**30 if size is not None else parameters * (bits or 16.0) / 8,
         kv_bytes=max(0.0, tokens) * layers * hidden,

@@ -42,12 +42,13 @@ class Fit(msgspec.Struct, frozen=True, dict=True):
 
     def needed_bytes(self, plan: Plan, card: ModelCard, *, device: Device) -> int:
         """Bytes on this device: what this very shape took before, else arithmetic with what was learned of the model
-        here (never trusted below half of the plain arithmetic)."""
+        here (never trusted below half of the plain arithmetic). Never less than the count with which it failed."""
+        failed = self._ran_out.get((device_key(device), plan.model), {}).get(shape_of(plan), 0) if self._ran_out else 0
         known = self.measured(plan, device)
         if known is not None:
-            return known.measured_bytes
+            return max(known.measured_bytes, failed)
         plain = need(plan, card, device=device).device_bytes
-        return max(plain // 2, plain + self._learned_bytes(card.model, device))
+        return max(plain // 2, plain + self._learned_bytes(card.model, device), failed)
 
     def total_bytes(self, plan: Plan, card: ModelCard, *, device: Device) -> int:
         """Bytes on all devices of the plan together; further ones are taken to be of the first one's kind."""
@@ -88,6 +89,16 @@ class Fit(msgspec.Struct, frozen=True, dict=True):
     def _failed(self) -> dict[tuple[str, int], float]:
         """What _least_failed found, by device and free memory."""
         return {}
+
+    @cached_property
+    def _ran_out(self) -> dict[tuple[str, str], dict[str, int]]:
+        """The largest count of each plan that failed, by device and model, then by shape."""
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        for failure in self.record.failures:
+            if failure.shape:
+                shapes = found.setdefault((failure.device, failure.model), {})
+                shapes[failure.shape] = max(failure.needed_bytes, shapes.get(failure.shape, 0))
+        return found
 
     @cached_property
     def _loads(self) -> dict[tuple[str, str], dict[str, MeasuredLoad]]:

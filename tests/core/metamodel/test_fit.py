@@ -44,6 +44,27 @@ def test_as_much_never_fits_again_in_no_more_free_memory(failed: int, had: int, 
         assert not fit.fits(needed, gpu(free))
 
 
+@given(
+    quantization=st.sampled_from(("F16", "Q8_0", "Q4_K_M")), layers=st.integers(1, 33), had=BYTES,
+    lost=st.integers(0, 100 * GIB),
+    loads=st.lists(st.tuples(st.sampled_from(("F16", "Q8_0", "Q4_K_M")), st.integers(1, 33), BYTES), max_size=4),
+)  # fmt: skip
+def test_a_plan_that_failed_never_fits_again_whatever_was_learned_since(
+    quantization: str, layers: int, had: int, lost: int, loads: list[tuple[str, int, int]]
+) -> None:
+    """Other loads of the model may have taken less than was counted; so may the plan itself, once, with more room."""
+    tried = plan(quantization, layers=layers)
+    needed = Fit().needed_bytes(tried, CARD, device=gpu(had))
+    record = MemoryRecord().with_failure(FailedLoad(KEY, needed, had, CARD.model, shape_of(tried)))
+    for name, count, took in loads:
+        other = plan(name, layers=count)
+        counted = need(other, CARD, device=gpu(had)).device_bytes
+        record = record.with_load(MeasuredLoad(KEY, CARD.model, shape_of(other), counted, took))
+    now = gpu(max(0, had - lost))
+    fit = Fit(record)
+    assert not fit.fits(fit.needed_bytes(tried, CARD, device=now), now)
+
+
 def test_a_failure_on_one_device_says_nothing_of_another() -> None:
     fit = Fit(MemoryRecord((FailedLoad("CUDA another", 1, 100 * GIB),)))
     assert fit.fits(GIB, gpu(10 * GIB))
