@@ -21,7 +21,8 @@ WIDTH = 110
 GB = 1e9
 _QUALITY = ((0.0006, "none"), (0.006, "hardly any"), (0.032, "little"), (0.11, "some"))
 _HEADS = (
-    "#", "TYPE", "RUNS ON", "SLOTS", "ONE JOB", "MEASURED", "AT LEAST", "ALL SLOTS", "MEMORY", "QUALITY LOST", "EARNS", "",
+    "#", "TYPE", "RUNS ON", "SLOTS", "ONE JOB", "MEASURED", "AT LEAST", "ALL SLOTS", "MEMORY", "QUALITY LOST", "EARNS",
+    "",
 )  # fmt: skip
 _MEASURED = _HEADS.index("MEASURED")
 _WORDS = {_HEADS.index(name) for name in ("TYPE", "RUNS ON", "QUALITY LOST", "")}

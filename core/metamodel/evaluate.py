@@ -1,21 +1,24 @@
 """Print the meta-model's errors: `python -m core.metamodel.evaluate [--json] [--figures FILE --hardware FILE]`.
 
 Without --figures every device of our own figures is left out in turn and the model trained anew (--by source: every
-source). With --figures the landed prior is measured, as it is, on that file. Never writes.
+source). With --figures the landed prior is measured, as it is, on that file. Writes nothing but the picture of
+predicted against measured that --picture FILE.svg asks for.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from math import exp
 from pathlib import Path
 
 import msgspec
 
 from core.metamodel.calibration import Cover, cover, nested
-from core.metamodel.evaluation import Told, device, device_folds, left_out, source, source_folds, tell
+from core.metamodel.evaluation import OURS, Told, device, device_folds, left_out, source, source_folds, tell
 from core.metamodel.figures import Figure, read_figures, read_hardware, read_loads
 from core.metamodel.predictor import Phase, Predictor, open_prior
+from core.metamodel.scatter import Point, scatter_svg
 from core.metamodel.scores import RUNS, Line, figures, lines
 from core.metamodel.train import ASSETS
 
@@ -36,7 +39,9 @@ def main(arguments: list[str]) -> int:
     """Evaluate and print a table, or JSON. 2: a file cannot be read, said in one line."""
     options = _options().parse_args(arguments)
     try:
-        found = _report(options)
+        found, told = _report(options)
+        if options.picture:
+            options.picture.write_text(_picture(told), encoding="utf-8")
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         sys.stderr.write(f"{error}\n")
         return BAD_INPUT
@@ -60,14 +65,24 @@ def table(found: Report) -> str:
     return "\n".join([*parts, f"from {found.rows} figures and {found.loads} loads"])
 
 
-def _report(options: argparse.Namespace) -> Report:
+def _picture(told: list[Told]) -> str:
+    """Every figure as a dot, in its device's colour: both phases, ours before any own run."""
+    points = [
+        Point(exp(said), exp(measured), device(figure))
+        for one in told
+        for figure, said, measured in zip(one.figures, one.said[OURS], one.measured, strict=True)
+    ]
+    return scatter_svg(points, title="Reading and writing, before any own run", unit="tokens per second")
+
+
+def _report(options: argparse.Namespace) -> tuple[Report, list[Told]]:
     path = options.figures or ASSETS / "figures.csv"
     hardware = read_hardware(options.hardware)
     rows, loads = read_figures(path, hardware), read_loads(path, hardware)
     told = tell(rows, open_prior(options.prior)) if options.figures else _left_out(rows, options.by)
     covers = {t.phase: _covers(t, options) for t in told}
     cold = {phase: pair[0] for phase, pair in covers.items()}
-    return Report(figures(told, loads, covers=cold), lines(told), covers, len(rows), len(loads))
+    return Report(figures(told, loads, covers=cold), lines(told), covers, len(rows), len(loads)), told
 
 
 def _left_out(rows: list[Figure], by: str) -> list[Told]:
@@ -101,6 +116,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--by", choices=("device", "source"), default="device", help="what is left out of our own")
     parser.add_argument("--figures", type=Path, help="measure the landed prior on this CSV file")
     parser.add_argument("--hardware", type=Path, default=ASSETS / "hardware.csv", help="datasheet values for it")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw predicted against measured")
     parser.add_argument("--prior", type=Path, default=ASSETS / "prior.json", help="the prior to measure")
     return parser
 

@@ -65,7 +65,7 @@ def outlook(model: MetaModel, question: Question) -> Outlook:
         )
 
     changes = alternatives(choice, question.machine, goal=goal, choose=again)
-    speeds = _measured(model, question, ranked)
+    speeds = _measured(model, question, ranked=ranked)
     speed = speeds.get(_cell(choice.plan), 0.0)
     choice = model.noticed(msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed))
     return Outlook(question, choice, (*first, *rest), changes, speeds)
@@ -83,7 +83,7 @@ def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
     return [(places[row.plan], row) for row in best]
 
 
-def _measured(model: MetaModel, question: Question, ranked: Sequence[Ranked]) -> dict[Cell, float]:
+def _measured(model: MetaModel, question: Question, *, ranked: Sequence[Ranked]) -> dict[Cell, float]:
     """What was measured, by what a speed of one job depends on most."""
     plans = {_cell(row.plan): row.plan for row in ranked}
     machine, benchmark = question.machine, question.benchmark
