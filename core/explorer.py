@@ -35,6 +35,7 @@ IDLE_S = 600.0
 ROUND_EVERY_S = 6 * 3600.0
 TRIAL_S = 120.0
 HEED_EVERY_S = 0.5
+MAX_LOAD_PERCENT = 25.0
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,9 @@ async def _result(worker: WorkerProcess) -> WorkerReport:
 
 
 def is_idle(state: NodeState, *, now: float, for_s: float) -> bool:
-    """In the network, with nothing to do, and nothing asked, for so long."""
+    """In the network, with nothing to do, and nothing asked, for so long; and its owner is not at work on it either."""
     asked_at = state.demand.asked[-1].at if state.demand.asked else 0.0
     since = max(state.idle_since or now, asked_at)
-    return state.presence is Presence.JOINED and not state.jobs and now - since >= for_s
+    load = state.reading.load_percent if state.reading is not None else None
+    is_quiet = load is None or load <= MAX_LOAD_PERCENT
+    return state.presence is Presence.JOINED and not state.jobs and is_quiet and now - since >= for_s

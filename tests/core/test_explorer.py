@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from core import events as e
 from core.demand import Asked
-from core.device import Device, DeviceKind, Machine
+from core.device import Device, DeviceKind, Machine, Reading
 from core.explorer import Explorer, ExplorerPorts, Trial, is_idle
 from core.job import JobId, JobTerms, Price, PriorityClass
 from core.journal import Journal
@@ -155,3 +155,9 @@ def test_a_machine_is_idle_after_a_while_without_jobs_and_without_questions() ->
         presence=Presence.JOINED, idle_since=100.0, demand=state.demand.with_quote(Asked(JobId("j"), 500.0, 10, 10))
     )
     assert not is_idle(asked, now=1000.0, for_s=600.0) and is_idle(asked, now=1100.0, for_s=600.0)
+
+
+def test_a_machine_that_its_owner_works_on_is_not_idle() -> None:
+    for load, is_so in ((3.0, True), (80.0, False), (None, True)):
+        state = NodeState(presence=Presence.JOINED, idle_since=100.0, reading=Reading(1.0, load_percent=load))
+        assert is_idle(state, now=9e9, for_s=600.0) is is_so
