@@ -121,11 +121,7 @@ def rerun(told: Told, runs: int, *, or_fewer: bool = False) -> Reruns:
 
     A row that asks the very same question as one of the runs is left out: that would be no prediction.
     """
-    peers: dict[tuple[str, ...], list[int]] = {}
-    for i, owner in enumerate(map(peer, told.figures)):
-        if owner is not None:
-            peers.setdefault(owner, []).append(i)
-    asked = [(rows, min(runs, len(rows) - 1) if or_fewer else runs) for rows in peers.values()]
+    asked = [(rows, min(runs, len(rows) - 1) if or_fewer else runs) for rows in _peers(told.figures)]
     parts = [_one_draw(told, rows, drawn=drawn) for rows, n in asked for drawn in _draws(rows, n)]
     return Reruns(
         rows=np.concatenate([np.zeros(0, dtype=np.intp), *(p.rows for p in parts)]),
@@ -137,6 +133,18 @@ def rerun(told: Told, runs: int, *, or_fewer: bool = False) -> Reruns:
 def rival(c: Columns) -> Vector:
     """The formula of a well-known rival, given the active bytes of sparse models, which helps it."""
     return np.asarray(np.log(RIVAL_SHARE * c.bandwidth_gbs * 1e9 / c.active_bytes))
+
+
+def _peers(figures: Sequence[Figure]) -> list[list[int]]:
+    """Places of the figures of each peer. Where a source's settings tell every row of a machine from every other, they
+    tell of the run and not of the machine: such rows are one peer, whatever their settings."""
+    owners = [peer(figure) for figure in figures]
+    rows = Counter(owners)
+    found: dict[tuple[str, ...], list[int]] = {}
+    for i, owner in enumerate(owners):
+        if owner is not None:
+            found.setdefault(owner if rows[owner] > 1 else owner[:-1], []).append(i)
+    return list(found.values())
 
 
 def _draws(rows: list[int], runs: int) -> list[list[int]]:

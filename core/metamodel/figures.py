@@ -153,10 +153,11 @@ def _figure(row: Row, device: Hardware | None) -> Figure | None:
 def _load(row: Row, device: Hardware | None) -> Load | None:
     memory = _memory_gib(row, device)
     ran_out = row["oom"] == "1"
-    told = row["tier"] in ("bench", "") or ran_out
+    told = not row["tier"].startswith("crowd") or ran_out
     if not told or memory is None or row["n_gpu_layers"] == "0" or row["backend"] in ("cpu", ""):
         return None
-    size, bits = positive(row["size_gib"]), positive(row["bits_per_weight"])
+    known = quantization(row["quant"])
+    size, bits = positive(row["size_gib"]), positive(row["bits_per_weight"]) or (known.bits if known else None)
     if size is None and bits is None:
         return None
     parameters = _parameters(row)

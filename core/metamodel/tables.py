@@ -6,10 +6,11 @@ Never guesses: what a cell does not say is None here, and filled in by those who
 from __future__ import annotations
 
 import csv
-from math import isfinite
 from pathlib import Path
 
 Row = dict[str, str]
+# No size, speed, count or rate of these tables is beyond this in its unit: such a cell is as good as blank.
+_MOST, _LEAST = 1e9, 1e-6
 
 
 def rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
@@ -26,18 +27,18 @@ def rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
 
 
 def number(cell: str) -> float | None:
-    """A finite number, or None."""
+    """A number that some quantity of ours may have, or None."""
     try:
         value = float(cell)
     except ValueError:
         return None
-    return value if isfinite(value) else None
+    return value if abs(value) <= _MOST else None
 
 
 def positive(cell: str) -> float | None:
-    """A finite number above zero, or None."""
+    """Such a number that is above zero, or None."""
     value = number(cell)
-    return value if value is not None and value > 0 else None
+    return value if value is not None and value >= _LEAST else None
 
 
 class _Cells(dict[str, str]):
