@@ -36,6 +36,8 @@ ROUND_EVERY_S = 6 * 3600.0
 TRIAL_S = 120.0
 HEED_EVERY_S = 0.5
 MAX_LOAD_PERCENT = 25.0
+KILLED = "it was killed by"
+KILLS = (-9, -6)  # SIGKILL, SIGABRT: not on every system by name
 
 log = logging.getLogger(__name__)
 
@@ -151,10 +153,18 @@ async def attempt(command: TryPlan) -> WorkerReport:
 async def _result(worker: WorkerProcess) -> WorkerReport:
     async for report in worker.reports:
         if isinstance(report, WorkerDied):
-            return Fault(FaultKind.INTERNAL, f"The worker died: {report.reason}.")
+            return died(report)
         if not isinstance(report, Progress | Heartbeat):
             return report
     return Fault(FaultKind.INTERNAL, "The worker said nothing.")
+
+
+def died(report: WorkerDied) -> Fault:
+    """A child that somebody else killed, or that aborted, had no memory as far as anyone can tell: the kernel and GPU
+    drivers say it in no other way, and trying it again could cost the owner's other programs."""
+    is_killed = report.exit_code in KILLS and report.reason.startswith(KILLED)
+    kind = FaultKind.OUT_OF_MEMORY if is_killed else FaultKind.INTERNAL
+    return Fault(kind, f"The worker died: {report.reason}.")
 
 
 def is_idle(state: NodeState, *, now: float, for_s: float) -> bool:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from core import events as e
 from core.demand import Asked
 from core.device import Device, DeviceKind, Machine, Reading
-from core.explorer import Explorer, ExplorerPorts, Trial, is_idle
+from core.explorer import Explorer, ExplorerPorts, Trial, died, is_idle
 from core.job import JobId, JobTerms, Price, PriorityClass
 from core.journal import Journal
 from core.memory import device_key
@@ -23,6 +23,7 @@ from core.node_state import NodeState, Presence
 from core.plan import Plan
 from core.store import Store
 from core.worker import messages as w
+from core.worker.process import WorkerDied
 
 GIB = 1 << 30
 GPU = Device("CUDA0", "A GPU", DeviceKind.GPU, "CUDA", 8 * GIB, 7 * GIB, pci_id="0000:01:00.0", driver="550")
@@ -139,6 +140,17 @@ async def test_what_ran_out_of_memory_is_known_with_what_was_free(journal: Journ
     fit = Fit(journal.state.memory)
     assert not fit.fits(failure.needed_bytes, msgspec.structs.replace(GPU, free_bytes=3 * GIB))
     assert fit.fits(failure.needed_bytes, msgspec.structs.replace(GPU, free_bytes=20 * GIB))
+
+
+def test_a_child_that_the_kernel_kills_or_that_aborts_ran_out_of_memory_and_a_hang_did_not() -> None:
+    for code, reason, kind in (
+        (-9, "it was killed by SIGKILL", w.FaultKind.OUT_OF_MEMORY),
+        (-6, "it was killed by SIGABRT", w.FaultKind.OUT_OF_MEMORY),
+        (-11, "it was killed by SIGSEGV", w.FaultKind.INTERNAL),
+        (-9, "it said nothing for 120 s", w.FaultKind.INTERNAL),
+        (1, "it ended with code 1", w.FaultKind.INTERNAL),
+    ):
+        assert died(WorkerDied(reason, code)).kind is kind
 
 
 async def test_a_trial_that_fails_otherwise_leaves_nothing(journal: Journal) -> None:
