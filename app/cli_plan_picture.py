@@ -44,5 +44,6 @@ def picture(look: Outlook, *, model: MetaModel, state: NodeState) -> str:
         )
         for _, row in best_of_each_kind(look.ranked)[:SHOWN]
     ]
-    title = f"{question.card.title} on {question.machine.devices[0].name}: writing speed"
+    name = question.card.title
+    title = f"{name[:1].upper()}{name[1:]} on {question.machine.devices[0].name}: writing speed"
     return scatter_svg(own, expected=expected, title=title, unit="tokens per second")

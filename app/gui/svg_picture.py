@@ -12,7 +12,8 @@ from PySide6.QtCore import QByteArray
 from PySide6.QtGui import QGuiApplication, QImage, QPainter
 from PySide6.QtSvg import QSvgRenderer
 
-from app.gui.fonts import load_fonts
+from app.gui.fonts import TEXT, load_fonts
+from core.metamodel.scatter import FONTS
 
 SCALE = 2
 
@@ -22,7 +23,8 @@ def write_png(svg: str, path: Path) -> None:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     app = QGuiApplication.instance() or QGuiApplication([])
     load_fonts()
-    renderer = QSvgRenderer(QByteArray(svg.encode()))
+    # Qt takes a list of families for the name of one.
+    renderer = QSvgRenderer(QByteArray(svg.replace(FONTS, TEXT).encode()))
     image = QImage(renderer.defaultSize() * SCALE, QImage.Format.Format_ARGB32)
     image.fill(0xFFFFFFFF)
     painter = QPainter(image)

@@ -15,6 +15,9 @@ import msgspec
 WIDTH, HEIGHT = 760, 560
 _LEFT, _TOP, _SIDE = 78, 64, 420
 _BAND = 0.25
+# Radius and opacity of a dot, and from how many on they would hide each other.
+_DOT, _SMALL_DOT, _MANY = (3.6, 0.75), (2.2, 0.45), 400
+FONTS = "Inter, Helvetica, Arial, sans-serif"
 _MAX_GROUPS = 8
 _OTHERS = "others"
 # Okabe and Ito's colours, which the colour-blind can tell apart; grey for the rest.
@@ -63,7 +66,8 @@ def scatter_svg(points: Sequence[Point], *, expected: Sequence[Expected] = (), t
     colours = _colours([p.group for p in shown] + [e.group for e in waiting])
     parts = [*_frame(axis, title=title, unit=unit), *_guides(axis)]
     parts += [_bar(e, axis, colour=_colour(e.group, colours)) for e in waiting]
-    parts += [_dot(p, axis, colour=_colour(p.group, colours)) for p in shown]
+    size = _DOT if len(shown) <= _MANY else _SMALL_DOT
+    parts += [_dot(p, axis, colour=_colour(p.group, colours), size=size) for p in shown]
     parts += _legend(shown, waiting, colours=colours)
     parts.append(_text((_LEFT, 44), _summary(shown, waiting), style=_NOTE))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">'
@@ -112,8 +116,8 @@ def _frame(axis: _Axes, *, title: str, unit: str) -> list[str]:
         x, y = axis.x(value), axis.y(value)
         parts.append(_line((x, _TOP), (x, foot), colour=_FAINT))
         parts.append(_line((_LEFT, y), (right, y), colour=_FAINT))
-        parts.append(_text((x, foot + 18), f"{value:g}", style=_UNDER))
-        parts.append(_text((_LEFT - 8, y + 4), f"{value:g}", style=_BESIDE))
+        parts.append(_text((x, foot + 18), _number(value), style=_UNDER))
+        parts.append(_text((_LEFT - 8, y + 4), _number(value), style=_BESIDE))
     box = f'x="{_LEFT}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}"'
     parts.append(f'<rect {box} fill="none" stroke="{_INK}" stroke-width="1"/>')
     parts.append(_text((_LEFT + _SIDE / 2, foot + 42), f"predicted, {unit}", style=_AXIS))
@@ -135,9 +139,9 @@ def _guides(axis: _Axes) -> list[str]:
     ]
 
 
-def _dot(point: Point, axis: _Axes, *, colour: str) -> str:
+def _dot(point: Point, axis: _Axes, *, colour: str, size: tuple[float, float]) -> str:
     at = f'cx="{axis.x(point.predicted):.1f}" cy="{axis.y(point.measured):.1f}"'
-    return f'<circle {at} r="3.6" fill="{colour}" fill-opacity="0.75"/>'
+    return f'<circle {at} r="{size[0]}" fill="{colour}" fill-opacity="{size[1]}"/>'
 
 
 def _bar(expected: Expected, axis: _Axes, *, colour: str) -> str:
@@ -193,9 +197,13 @@ def _short(name: str) -> str:
     return name if len(name) <= 30 else f"{name[:29]}…"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
 def _text(at: _Place, words: str, *, style: _Style | None = None) -> str:
     how = style or _Style()
-    font = f'font-family="Inter, Helvetica, Arial, sans-serif" font-size="{how.size}" font-weight="{how.weight}"'
+    font = f'font-family="{FONTS}" font-size="{how.size}" font-weight="{how.weight}"'
     place = f'x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{how.anchor}"'
     return f'<text {place} {font} fill="{how.colour}">{escape(words)}</text>'
 
