@@ -132,8 +132,11 @@ class Preparation:
         return measured
 
     async def pin(self, plan: Plan) -> str:
-        """Keep this plan for its model. Raises CannotServe with what stands against it now."""
-        card, machine = self.card(plan.model), await self.refresh_machine()
+        """Keep this plan for its model. Raises CannotServe with what stands against it.
+
+        The machine is as it was before a model was loaded: what that one takes is free again for this plan.
+        """
+        card, machine = self.card(plan.model), await self.machine()
         if plan.quantization not in types_of(plan.runtime, card):
             raise CannotServe(f"{plan.quantization} cannot be made of {card.title} here.")
         hindrance = pin_hindrance(plan, machine, card=card, fit=self._fit())
