@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 class SeenGpu(msgspec.Struct, frozen=True):
     """A GPU that is in this machine, whether or not a runtime can use it. driver is the version that NVML says, empty
-    where the driver does not answer; module is the kernel's driver that holds the card, empty where none does."""
+    where the driver does not answer; module is the kernel's driver that holds the card, empty where none does.
+    power_limit_w is the most that it may draw (0: it does not say)."""
 
     vendor: str
     name: str
@@ -34,6 +35,7 @@ class SeenGpu(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     free_bytes: int = 0
     module: str = ""
+    power_limit_w: float = 0.0
 
 
 def seen_gpus(root: Path = PCI_DEVICES) -> tuple[SeenGpu, ...]:
@@ -73,8 +75,17 @@ def _nvml_gpus() -> tuple[SeenGpu, ...]:
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
             pci = short_pci_id(_text(nvml.nvmlDeviceGetPciInfo(handle).busId))
             name = _text(nvml.nvmlDeviceGetName(handle))
-            gpus.append(SeenGpu("NVIDIA", name, pci, driver, memory.total, memory.free))
+            seen = SeenGpu("NVIDIA", name, pci, driver, memory.total, memory.free)
+            gpus.append(msgspec.structs.replace(seen, power_limit_w=_power_limit_w(nvml, handle)))
     return tuple(gpus)
+
+
+def _power_limit_w(nvml: Any, handle: Any) -> float:
+    """Mobile GPUs and some others do not say."""
+    try:
+        return float(nvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000
+    except nvml.NVMLError:
+        return 0.0
 
 
 def short_pci_id(pci_id: str) -> str:

@@ -79,6 +79,7 @@ def _joined(device: Device, gpu: SeenGpu | None) -> Device:
         driver=gpu.driver,
         memory_bytes=device.memory_bytes or gpu.memory_bytes,
         free_bytes=gpu.free_bytes or device.free_bytes,
+        power_w=gpu.power_limit_w,
     )
 
 

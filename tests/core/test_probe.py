@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core.device import Device, DeviceKind
@@ -110,3 +111,9 @@ async def test_this_machine_has_at_least_its_processor() -> None:
     assert machine.devices[-1].kind is DeviceKind.CPU
     assert machine.runtime.startswith("llama.cpp (llama-cpp-python")
     assert machine.ram_bytes > 0
+
+
+def test_what_a_gpu_may_draw_comes_from_its_driver() -> None:
+    hungry = msgspec.structs.replace(SEEN, power_limit_w=700.0)
+    gpu, cpu = machine_of(Devices((CUDA, CPU), "llama.cpp"), (hungry,)).devices
+    assert (gpu.power_w, cpu.power_w) == (700.0, 0.0)
