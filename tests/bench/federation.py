@@ -58,12 +58,13 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one machine chose without its peers' rows, with honest ones and with a fifth of lies among them, and the
-    most that the lies moved what peers agree on (log)."""
+    """What one machine chose without its peers' rows, with honest ones, with a fifth of the rows and with all rows of a
+    fifth of the peers multiplied by ten, and the most that the lies moved what peers agree on (log)."""
 
     alone: Plan | None
     honest: Plan | None
     lied: Plan | None
+    by_liars: Plan | None
     shift: float
     rows: int
 
@@ -83,6 +84,9 @@ class Swarm:
         honest = [heard for number in range(self._chance.randint(5, 60)) for heard in self._peer(hardware, number)]
         liars = set(self._chance.sample(range(len(honest)), round(LIARS * len(honest))))
         lied = [multiplied(heard) if place in liars else heard for place, heard in enumerate(honest)]
+        peers = sorted({heard.peer for heard in honest})
+        lying = set(self._chance.sample(peers, round(LIARS * len(peers))))
+        by_liars = [multiplied(heard) if heard.peer in lying else heard for heard in honest]
         card, goal = self._card(), self._goal()
 
         def chosen(heard: Sequence[Heard]) -> Plan | None:
@@ -92,7 +96,8 @@ class Swarm:
             found = self._model.choose(card, machine, benchmark=None, goal=goal)
             return found.plan if isinstance(found, Choice) else None
 
-        return Trial(chosen(()), chosen(honest), chosen(lied), self._shift(honest, lied), len(honest))
+        shift = max(self._shift(honest, lied), self._shift(honest, by_liars))
+        return Trial(chosen(()), chosen(honest), chosen(lied), chosen(by_liars), shift, len(honest))
 
     def _hardware(self, name: str, sheet: Datasheet) -> Hardware:
         gib = round(sheet.memory_gib * GIB)
@@ -183,15 +188,18 @@ def run(*, is_quick: bool) -> Report:
     swarm = Swarm(Random(SEED))
     trials = [swarm.trial() for _ in range(QUICK_MACHINES if is_quick else MACHINES)]
     changed = mean(trial.honest != trial.lied for trial in trials)
+    by_liars = mean(trial.honest != trial.by_liars for trial in trials)
     figures = {
         "choices_changed_share": changed,
+        "choices_changed_by_lying_peers_share": by_liars,
         "choices_changed_by_honest_rows_share": mean(trial.honest != trial.alone for trial in trials),
         "largest_shift_percent": 100 * (exp(max(trial.shift for trial in trials)) - 1),
         "mean_shift_percent": 100 * (exp(mean(trial.shift for trial in trials)) - 1),
         "machines": float(len(trials)),
         "rows": float(sum(trial.rows for trial in trials)),
     }
-    failure = "" if changed <= MOST_CHANGED else f"Lies changed {100 * changed:.1f} % of choices; 2 % may change."
+    most = max(changed, by_liars)
+    failure = "" if most <= MOST_CHANGED else f"Lies changed {100 * most:.1f} % of choices; 2 % may change."
     return Report(figures, failure=failure)
 
 
