@@ -40,12 +40,12 @@ def counts(figure: Figure) -> bool:
 
 
 def spread(told: Told, *, name: str = OURS) -> Spread:
-    """10 and 90 % of log(measured / said), every device counting the same; cold, and after one own run."""
+    """10 and 90 % of log(measured / said), every device counting by its source's trust; cold, and after one own run."""
     kept = told.where(counts)
     runs = rerun(kept, 1)
-    low, high = _quantiles(kept.measured - kept.said[name], _devices(kept))
+    low, high = _quantiles(kept.measured - kept.said[name], kept.figures)
     own = (kept.measured[runs.rows] - runs.said[name]) / narrowing(runs.nearness)
-    own_low, own_high = _quantiles(own, [_devices(kept)[i] for i in runs.rows])
+    own_low, own_high = _quantiles(own, [kept.figures[i] for i in runs.rows])
     return Spread(low=low, high=high, own_low=own_low or low, own_high=own_high or high)
 
 
@@ -53,40 +53,39 @@ def nested(told: Told) -> tuple[Cover, Cover]:
     """Cover cold and after one own run, each device by bounds that were made without it."""
     kept = told.where(counts)
     runs = rerun(kept, 1)
-    names = _devices(kept)
-    cold = kept.measured - kept.said[OURS]
     own = (kept.measured[runs.rows] - runs.said[OURS]) / narrowing(runs.nearness)
-    return _left_out_cover(cold, names), _left_out_cover(own, [names[i] for i in runs.rows])
+    cold = _left_out_cover(kept.measured - kept.said[OURS], kept.figures)
+    return cold, _left_out_cover(own, [kept.figures[i] for i in runs.rows])
 
 
 def cover(told: Told, spread_: Spread) -> tuple[Cover, Cover]:
     """Cover cold and after one own run, by bounds that are given."""
     kept = told.where(counts)
     runs = rerun(kept, 1)
-    names = _devices(kept)
     low, high = bounds(spread_, None)
     cold = kept.measured - kept.said[OURS]
     own = (kept.measured[runs.rows] - runs.said[OURS]) / narrowing(runs.nearness)
+    rerun_figures = [kept.figures[i] for i in runs.rows]
     return (
-        _cover(cold < low, cold > high, names=names),
-        _cover(own < spread_.own_low, own > spread_.own_high, names=[names[i] for i in runs.rows]),
+        _cover(cold < low, cold > high, figures=kept.figures),
+        _cover(own < spread_.own_low, own > spread_.own_high, figures=rerun_figures),
     )
 
 
-def _left_out_cover(residuals: Vector, names: Sequence[str]) -> Cover:
+def _left_out_cover(residuals: Vector, figures: Sequence[Figure]) -> Cover:
     below, above = np.zeros(len(residuals), dtype=bool), np.zeros(len(residuals), dtype=bool)
-    each = np.array(names)
-    for name in set(names):
-        here = each == name
-        low, high = _quantiles(residuals[~here], [n for n in names if n != name])
+    names = np.array([f.device for f in figures])
+    for name in set(names.tolist()):
+        here = names == name
+        low, high = _quantiles(residuals[~here], [f for f in figures if f.device != name])
         below[here], above[here] = residuals[here] < low, residuals[here] > high
-    return _cover(below, above, names=names)
+    return _cover(below, above, figures=figures)
 
 
-def _cover(below: Mask, above: Mask, *, names: Sequence[str]) -> Cover:
+def _cover(below: Mask, above: Mask, *, figures: Sequence[Figure]) -> Cover:
     if not len(below):
         return Cover(0, 0.0, 0.0, 0.0, 0.0)
-    weight = _equal(names)
+    weight = _equal(figures)
     inside = ~(below | above)
     return Cover(
         rows=len(below),
@@ -97,21 +96,19 @@ def _cover(below: Mask, above: Mask, *, names: Sequence[str]) -> Cover:
     )
 
 
-def _quantiles(residuals: Vector, names: Sequence[str]) -> tuple[float, float]:
+def _quantiles(residuals: Vector, figures: Sequence[Figure]) -> tuple[float, float]:
+    """10 and 90 %. A crowd's figures count less: many are of the whole answer, the prompt's time included."""
     if not len(residuals):
         return 0.0, 0.0
     order = np.argsort(residuals, kind="stable")
-    weight = _equal(names)[order]
+    weight = (_equal(figures) * np.array([f.weight for f in figures]))[order]
     places = (np.cumsum(weight) - weight / 2) / weight.sum()
-    share = min(1.0, 0.9 * (1 + CORRECTED / len(set(names))))
+    share = min(1.0, 0.9 * (1 + CORRECTED / len({f.device for f in figures})))
     low, high = np.interp([1 - share, share], places, residuals[order])
     return round(float(low), 4), round(float(high), 4)
 
 
-def _equal(names: Sequence[str]) -> Vector:
-    _, places, rows = np.unique(np.array(names), return_inverse=True, return_counts=True)
+def _equal(figures: Sequence[Figure]) -> Vector:
+    """Weights with which every device counts the same."""
+    _, places, rows = np.unique([f.device for f in figures], return_inverse=True, return_counts=True)
     return np.asarray(1 / rows[places])
-
-
-def _devices(told: Told) -> list[str]:
-    return [f.device for f in told.figures]

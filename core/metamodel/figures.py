@@ -14,7 +14,7 @@ import msgspec
 from core.metamodel.features import UNKNOWN_FLASH, Case
 from core.metamodel.own_runs import typical_shape
 from core.metamodel.predictor import Phase
-from core.metamodel.quantizations import kv_type, quantization
+from core.metamodel.quantizations import Quantization, kv_type, quantization
 from core.metamodel.tables import Row, number, positive, rows
 
 _TIERS = {"bench": 1.0, "crowd": 0.7, "crowd-unverified": 0.4}
@@ -37,7 +37,10 @@ _FLASH = re.compile(r"\bfa ?=?(0|1|true|false)\b", re.IGNORECASE)
 _UBATCH = re.compile(r"\bub ?=?(\d+)\b|\bb=-b (\d+)\b")
 _KV = re.compile(r"\bkv=(\w+)")
 _SHARED_LAYER_RUNTIMES = ("tgis", "vllm", "torch(gpt-fast)", "mlc-llm")
-_RUNTIMES = {"ollama": "llama.cpp", "ollama/llama.cpp": "llama.cpp", "ipex-llm llama.cpp": "llama.cpp"}
+# What runs llama.cpp under another name, and what other names backends go by.
+_LLAMA = re.compile(r"llama\.?cpp|llama-bench|ollama|llamafile|koboldcpp|lm ?studio", re.IGNORECASE)
+_BACKENDS = {"hip": "rocm", "hipblas": "rocm", "cublas": "cuda", "mtl": "metal", "blas": "cpu"}
+_NVIDIA = re.compile(r"geforce|nvidia|tesla|quadro|titan|jetson|\b(?:rtx|gtx|gb10|[abhltv]\d{1,3}[a-z]?)\b")
 _DEFAULT_PROMPT = 512.0
 _DEFAULT_CHUNK = 512.0
 _SLACK = 1.1
@@ -156,7 +159,7 @@ def _load(row: Row, device: Hardware | None) -> Load | None:
     told = not row["tier"].startswith("crowd") or ran_out
     if not told or memory is None or row["n_gpu_layers"] == "0" or row["backend"] in ("cpu", ""):
         return None
-    known = quantization(row["quant"])
+    known = _quantization(row)
     size, bits = positive(row["size_gib"]), positive(row["bits_per_weight"]) or (known.bits if known else None)
     if size is None and bits is None:
         return None
@@ -217,7 +220,7 @@ def _case(row: Row, able: tuple[float, float], *, device: Hardware | None) -> Ca
         layers=layers,
         hidden=hidden,
         bits=8 * weights / parameters,
-        dequant_class=_dequant_class(row["quant"]),
+        dequant_class=_dequant_class(row),
         kv_bytes_per_token=layers * hidden * _kv_bits(row) / 16,
         batch=max(1.0, positive(row["batch"]) or 1.0),
         depth=_depth(row, prompt, decoding=decoding),
@@ -228,7 +231,7 @@ def _case(row: Row, able: tuple[float, float], *, device: Hardware | None) -> Ca
         unified=device is not None and device.unified,
         flash=UNKNOWN_FLASH if flash is None else float(flash[1].lower() in ("1", "true")),
         backend=_backend(row),
-        runtime=_RUNTIMES.get(row["runtime"], row["runtime"]),
+        runtime="llama.cpp" if _LLAMA.search(row["runtime"]) else row["runtime"],
     )
 
 
@@ -261,12 +264,12 @@ def _kv_bits(row: Row) -> float:
 
 def _backend(row: Row) -> str:
     """The backend's name; where the source gives none, the usual one of the device's maker."""
-    if row["backend"]:
-        return row["backend"].lower()
-    name = row["hardware"].lower()
+    given, name = row["backend"].lower(), row["hardware"].lower()
+    if given:
+        return _BACKENDS.get(given, given)
     if name.startswith("cpu"):
         return "cpu"
-    return "metal" if "apple" in name else "cuda" if "geforce" in name or "rtx" in name else "vulkan"
+    return "metal" if "apple" in name else "cuda" if _NVIDIA.search(name) else "vulkan"
 
 
 def _active_billions(row: Row) -> float:
@@ -288,18 +291,24 @@ def _bits(row: Row) -> float:
     stated = positive(row["bits_per_weight"])
     if stated is not None:
         return stated
-    known = quantization(row["quant"].removeprefix("UD-").replace("_XL", "_M"))
+    known = _quantization(row)
     found = _BITS.search(row["quant"] or row["model"])
     if known is not None:
         return known.bits
     return float(next(g for g in found.groups() if g)) + 0.5 if found is not None else 4.9
 
 
-def _dequant_class(name: str) -> int:
-    known = quantization(name.removeprefix("UD-").removesuffix("?").replace("_XL", "_M"))
+def _quantization(row: Row) -> Quantization | None:
+    """The row of our table under any of the names that sources use for it."""
+    name = row["quant"].upper().removeprefix("UD-").removesuffix("?").replace("_XL", "_M").replace("FP", "F")
+    return quantization(name) or quantization(f"{name}_M")
+
+
+def _dequant_class(row: Row) -> int:
+    known, name = _quantization(row), row["quant"].upper()
     if known is not None:
         return known.dequant_class
-    return 2 if "K" in name else 0 if "16" in name else 1
+    return 3 if name.startswith("IQ") else 2 if "K" in name else 0 if "16" in name else 1
 
 
 def _shape(row: Row, active: float) -> tuple[float, float]:

@@ -130,3 +130,20 @@ def test_an_attempt_that_ran_out_of_memory_is_told_from_one_that_ran(tmp_path: P
     loads = read_loads(tmp_path / "figures.csv", read_hardware(tmp_path / "hardware.csv"))
     assert any(load.out_of_memory for load in loads)
     assert all(says_fits(load) is not load.out_of_memory for load in loads)
+
+
+def test_what_sources_call_a_thing_does_not_change_what_it_is(tmp_path: Path) -> None:
+    plain = GOOD[0]
+    named = [
+        plain.replace("llama.cpp", "LM Studio"), plain.replace("llama.cpp", "ollama 0.9"),
+        plain.replace("Q4_K_M", "q4_k"), plain.replace("cuda", "cuBLAS"), plain.replace("bench", "elsewhere"),
+    ]  # fmt: skip
+    expected = read(tmp_path, [plain])[0].case
+    assert [read(tmp_path, [row])[0].case for row in named] == [expected] * len(named)
+
+
+def test_a_sparse_models_unknown_shape_is_deeper_and_narrower_than_a_dense_ones(tmp_path: Path) -> None:
+    dense = GOOD[0].replace(",7,,,", ",3,,,")
+    sparse = GOOD[0].replace("Seven,7,", "Thirty-A3B,30,")
+    a, b = (found.case for found in read(tmp_path, [dense, sparse]))
+    assert a.active_parameters == b.active_parameters and a.layers < b.layers and a.hidden > b.hidden
