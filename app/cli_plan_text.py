@@ -33,7 +33,7 @@ def outlook_text(look: Outlook, *, is_all: bool) -> str:
     question = look.question
     head = f"How to serve {question.card.title} on {machine_words(question.machine)}"
     if isinstance(look.choice, NoPlan):
-        return f"{head}\n\n{look.choice.reason}"
+        return "\n\n".join([head, look.choice.reason, *([_changes(look)] if look.changes else [])])
     parts = [head, _table(look, is_all=is_all), _legend(look, is_all=is_all), _chosen(look, look.choice)]
     return "\n\n".join([*parts, _changes(look)])
 

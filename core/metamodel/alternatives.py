@@ -31,12 +31,13 @@ class Change(msgspec.Struct, frozen=True):
     more_bytes: int = 0
 
 
-def alternatives(chosen: Choice, machine: Machine, *, goal: Goal, choose: Choose) -> tuple[Change, ...]:
+def alternatives(chosen: Choice | NoPlan, machine: Machine, *, goal: Goal, choose: Choose) -> tuple[Change, ...]:
     """What differs under more memory, the other quality classes, other numbers of jobs at once, and a shared prompt;
     conditions that change nothing an owner would notice are left out."""
-    found = [_more_memory(chosen, machine, goal=goal, choose=choose)]
+    plan = chosen.plan if isinstance(chosen, Choice) else None
+    found = [_more_memory(plan, machine, goal=goal, choose=choose)]
     for condition, other in _goals(goal):
-        found.append(_changed(chosen, choose(machine, other), condition=condition))
+        found.append(_changed(plan, choose(machine, other), condition=condition))
     return tuple(change for change in found if change is not None)
 
 
@@ -54,12 +55,12 @@ def _goals(goal: Goal) -> list[tuple[str, Goal]]:
     return goals
 
 
-def _more_memory(chosen: Choice, machine: Machine, *, goal: Goal, choose: Choose) -> Change | None:
+def _more_memory(plan: Plan | None, machine: Machine, *, goal: Goal, choose: Choose) -> Change | None:
     """The least memory more on the best device that changes the choice, to a thirtieth of the step that did."""
     device = machine.devices[0]
     below = 0
     for more in _MORE_BYTES:
-        if _differs(chosen.plan, choose(_roomier(machine, more), goal)):
+        if _differs(plan, choose(_roomier(machine, more), goal)):
             break
         below = more
     else:
@@ -67,15 +68,16 @@ def _more_memory(chosen: Choice, machine: Machine, *, goal: Goal, choose: Choose
     above = more
     for _ in range(_HALVINGS):
         middle = (below + above) // 2
-        if _differs(chosen.plan, choose(_roomier(machine, middle), goal)):
+        if _differs(plan, choose(_roomier(machine, middle), goal)):
             above = middle
         else:
             below = middle
     is_there = device.free_bytes + above <= device.memory_bytes
     where = "processor" if device.kind is DeviceKind.CPU else "GPU"
-    kind = f"more free memory for the {where}" if is_there else f"more memory than this {where} has free or taken"
     other = choose(_roomier(machine, above), goal)
-    change = _changed(chosen, other, condition=f"With {above / GB:.1f} GB {kind}")
+    more_gb = f"{above / GB:.1f} GB more"
+    condition = f"With {more_gb} free memory for the {where}" if is_there else f"With a {where} of {more_gb} memory"
+    change = _changed(plan, other, condition=condition)
     return change and msgspec.structs.replace(change, more_bytes=above)
 
 
@@ -86,8 +88,8 @@ def _roomier(machine: Machine, more_bytes: int) -> Machine:
     return msgspec.structs.replace(machine, devices=(roomier, *machine.devices[1:]))
 
 
-def _differs(plan: Plan, other: Choice | NoPlan) -> bool:
-    return isinstance(other, Choice) and _noticed(other.plan) != _noticed(plan)
+def _differs(plan: Plan | None, other: Choice | NoPlan) -> bool:
+    return isinstance(other, Choice) and (plan is None or _noticed(other.plan) != _noticed(plan))
 
 
 def _noticed(plan: Plan) -> tuple[object, ...]:
@@ -98,12 +100,12 @@ def _noticed(plan: Plan) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _changed(chosen: Choice, other: Choice | NoPlan, *, condition: str) -> Change | None:
+def _changed(plan: Plan | None, other: Choice | NoPlan, *, condition: str) -> Change | None:
     if isinstance(other, NoPlan):
-        return Change(condition, f"{condition}: nothing could be served. {other.reason}")
-    if not _differs(chosen.plan, other):
+        return Change(condition, f"{condition}: nothing could be served. {other.reason}") if plan is not None else None
+    if not _differs(plan, other):
         return None
-    extra = _difference(chosen.plan, other.plan)
+    extra = _difference(plan, other.plan) if plan is not None else ""
     speed = f"about {other.estimate.decode_tokens_per_s:.0f} tok/s for one job"
     return Change(condition, f"{condition}: {plan_words(other.plan)}{extra}, {speed}.", other.plan)
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace as _replace
 
 from core.device import Device, DeviceKind, Machine
 from core.metamodel.abilities import ABILITIES, LLAMA, TORCH, abilities_of, serves, types_of
-from core.metamodel.fit import Fit, file_bytes, kv_bytes_per_token, need, offload_share, overhead_bytes
+from core.metamodel.fit import HEADROOM_BYTES, Fit, file_bytes, kv_bytes_per_token, need, offload_share, overhead_bytes
 from core.metamodel.goal import Goal, Limits, kl_budget
 from core.metamodel.quantizations import kl_divergence
 from core.model_card import ModelCard
@@ -86,7 +86,7 @@ def placed(card: ModelCard, device: Device, *, machine: Machine, goal: Goal, fit
         if fitting is None or not _host_fits(fitting.plan, asked):
             continue
         found.append(fitting)
-        if fitting.plan is plan:
+        if fitting.plan is plan and fitting.needed_bytes + HEADROOM_BYTES <= device.free_bytes:
             whole.add(_room_key(plan))
     return found
 
@@ -103,11 +103,19 @@ def _plain(asked: Asked) -> Plan:
         runtime=LLAMA,
         quantization=card.source_quantization,
         slots=1,
-        slot_context_tokens=min(limits.slot_context_tokens, card.context_tokens),
+        slot_context_tokens=_context(asked),
         gpu_layers=0 if asked.on_cpu else card.layers + 1,
         threads=limits.threads or max(1, asked.machine.cpu_cores - 1),
         device_id=asked.device.device_id,
     )
+
+
+def _context(asked: Asked) -> int:
+    """What the limits say, or more where the usual job would not fit into it; never beyond the model's own."""
+    mix, context = asked.goal.mix, asked.goal.limits.slot_context_tokens
+    while context < mix.prompt_tokens + 2 * mix.output_tokens:
+        context *= 2
+    return min(context, asked.card.context_tokens)
 
 
 def _spread(plan: Plan, dimension: Dimension, *, asked: Asked) -> list[Plan]:

@@ -122,9 +122,11 @@ def step_s(estimate: Estimate, batch: float) -> float:
 def is_prompt(plan: Plan, estimate: Estimate, *, goal: Goal) -> bool:
     """True when the first token and each further one come in time with all slots busy."""
     busy_step_s = step_s(estimate, plan.slots)
-    chunk = plan.prefill_chunk or goal.mix.prompt_tokens
-    chunks = -(-goal.mix.prompt_tokens // chunk)
-    ttft_s = goal.mix.prompt_tokens / max(estimate.prefill_tokens_per_s, 1e-9) + (chunks + 1) * busy_step_s
+    known = min(goal.mix.shared_prefix_tokens, goal.mix.prompt_tokens - 1) if plan.prefix_cache else 0
+    read = goal.mix.prompt_tokens - known
+    chunk = min(plan.prefill_chunk or read, read)
+    chunks = -(-read // chunk)
+    ttft_s = read / max(estimate.prefill_tokens_per_s, 1e-9) + (chunks + 1) * busy_step_s
     stall_s = chunk / max(estimate.prefill_tokens_per_s, 1e-9) if plan.slots > 1 else 0.0
     return busy_step_s + stall_s <= goal.limits.tpot_s and ttft_s <= goal.limits.ttft_s
 

@@ -54,10 +54,6 @@ def outlook(model: MetaModel, question: Question) -> Outlook:
     )
     ranked = rank(estimates, goal=goal, timetables=model.timetables)
     choice = pick(ranked, goal=goal)
-    if isinstance(choice, NoPlan):
-        return Outlook(question, choice, ranked)
-    first = [row for row in ranked if row.plan == choice.plan]
-    rest = [row for row in ranked if row.plan != choice.plan]
 
     def again(machine: Machine, goal: Goal) -> Choice | NoPlan:
         return model.choose(
@@ -65,6 +61,10 @@ def outlook(model: MetaModel, question: Question) -> Outlook:
         )
 
     changes = alternatives(choice, question.machine, goal=goal, choose=again)
+    if isinstance(choice, NoPlan):
+        return Outlook(question, choice, ranked, changes)
+    first = [row for row in ranked if row.plan == choice.plan]
+    rest = [row for row in ranked if row.plan != choice.plan]
     speeds = _measured(model, question, ranked=ranked)
     speed = speeds.get(_cell(choice.plan), 0.0)
     choice = model.noticed(msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed))

@@ -97,3 +97,12 @@ def test_a_device_that_is_too_small_gets_part_of_the_layers_and_llama_cpp_alone(
 def test_quality_beyond_the_budget_goes_first_when_there_are_too_many() -> None:
     found = plans(torch="2.13")
     assert {"F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"} <= {plan.quantization for plan in found}
+
+
+def test_a_slot_holds_the_usual_job_whole_as_far_as_the_model_can() -> None:
+    def contexts(prompt: int) -> set[int]:
+        return {plan.slot_context_tokens for plan in plans(goal=Goal(mix=JobMix(prompt_tokens=prompt)))}
+
+    assert contexts(512) == {2048}
+    assert contexts(3000) == {4096}
+    assert contexts(1_000_000) == {CARD.context_tokens}

@@ -89,3 +89,10 @@ def test_each_kind_is_shown_once_with_its_place_among_all(model: MetaModel) -> N
     assert kinds[0][0] == 1
     assert all(found.ranked[place - 1] is row for place, row in kinds)
     assert len({(r.plan.quantization, r.plan.runtime, r.plan.device_id) for _, r in kinds}) == len(kinds)
+
+
+def test_where_nothing_fits_the_memory_that_would_do_is_told(model: MetaModel) -> None:
+    found = outlook(model, question(size="70b"))
+    assert isinstance(found.choice, NoPlan)
+    [change] = [change for change in found.changes if change.more_bytes]
+    assert change.plan is not None and change.plan.gpu_layers > 0
