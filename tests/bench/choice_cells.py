@@ -26,10 +26,12 @@ Vector = NDArray[np.float64]
 
 
 class Cell(msgspec.Struct, frozen=True, eq=False):
-    """One workload on one model file. seconds: of the wall, by method, the median of all runs; gain: log of how many
-    times faster than `none`, the median of neighbours in time; noise: how far those gains lie apart (standard error).
+    """One workload on one model file. seconds: by method, the mean of the faster half of its runs, as what else the
+    machine does only makes a run slower; gain: log of how many times faster than `none`; noise: the standard error of
+    the gains of neighbours in time.
 
-    features and tables are what is known before: of the file, its benchmark and the workload.
+    ttft and stall: the median wait for a first text and the longest silence, in seconds. features and tables are what
+    is known before: of the file, its own speeds and the workload.
     """
 
     model: Model
@@ -37,6 +39,8 @@ class Cell(msgspec.Struct, frozen=True, eq=False):
     seconds: Vector
     gain: Vector
     noise: Vector
+    ttft: Vector
+    stall: Vector
     features: Vector
     tables: tuple[Timetable, ...]
 
@@ -51,7 +55,7 @@ class Cell(msgspec.Struct, frozen=True, eq=False):
         return int(np.argmax(self.gain))
 
 
-def cells_of(runs: Iterable[Run], models: Iterable[Model], *, figure: str = "wall_s") -> list[Cell]:
+def cells_of(runs: Iterable[Run], models: Iterable[Model], *, figure: str = "cpu_s") -> list[Cell]:
     """One for each model file and workload that all methods were measured on, in the order of the rows."""
     files = {(m.model, m.quantization): m for m in models}
     grouped: defaultdict[tuple[str, str, str], list[Run]] = defaultdict(list)
@@ -69,19 +73,26 @@ def _cell(model: Model, workload: str, rows: list[Run], *, figure: str) -> Cell:
     for row in rows:
         turns[row.visit, row.turn][row.method] = row
     whole = [turn for turn in turns.values() if set(METHODS) <= set(turn)]
-    seconds = np.array([[getattr(turn[method], figure) for method in METHODS] for turn in whole])
+    seconds = _figures(whole, figure)
     gains = np.log(seconds[:, [NONE]] / seconds)
+    calm = np.sort(seconds, axis=0)[: (len(seconds) + 1) // 2].mean(axis=0)
     asked = _as_measured(WORKLOADS[workload], model, whole[0][METHODS[NONE]])
     tables = tuple(timetable(asked, _switches(*bits)) for bits in SWITCHES.values())
     return Cell(
         model=model,
         workload=workload,
-        seconds=np.median(seconds, axis=0),
-        gain=np.median(gains, axis=0),
+        seconds=calm,
+        gain=np.log(calm[NONE] / calm),
         noise=gains.std(axis=0) / np.sqrt(len(gains)),
+        ttft=np.median(_figures(whole, "ttft_s"), axis=0),
+        stall=np.median(_figures(whole, "stall_s"), axis=0),
         features=np.array([*_of_model(model), *_of_workload(asked)]),
         tables=tables,
     )
+
+
+def _figures(turns: list[dict[str, Run]], name: str) -> Vector:
+    return np.array([[getattr(turn[method], name) for method in METHODS] for turn in turns])
 
 
 def _switches(prefix_cache: bool, chunked: bool, continuous: bool) -> Switches:
@@ -105,8 +116,7 @@ def _of_model(m: Model) -> list[float]:
     bits = 8 * m.file_bytes / m.parameters
     cache = m.kv_width * m.layers
     speeds = [np.log(m.prefill), np.log(m.decode_1), np.log(m.prefill / m.decode_1)]
-    batched = [m.decode_4 / m.decode_1, m.decode_8 / m.decode_1]
-    return [np.log(m.parameters), bits, m.layers, np.log(cache), *speeds, *batched]
+    return [np.log(m.parameters), bits, m.layers, np.log(cache), *speeds, m.decode_4 / m.decode_1]
 
 
 def _of_workload(workload: Workload) -> list[float]:

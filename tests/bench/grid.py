@@ -18,11 +18,10 @@ import msgspec
 import psutil
 import trio
 
-from core.device import Benchmark, Device, DeviceKind
+from core.device import Device, DeviceKind
 from core.metamodel.timetable import Clients
 from core.probe import find_machine, serving_threads
-from core.worker.messages import BenchmarkDone, RunBenchmark
-from core.worker.process import Limits, open_worker, run_once
+from core.worker.process import Limits, open_worker
 from tests.bench import grid_rows
 from tests.bench.clients import Voice, clients_of
 from tests.bench.grid_workloads import DEMO, MODELS, SLOT_CONTEXT, WORDS_PER_TOKEN, WORKLOADS
@@ -31,9 +30,17 @@ from tests.bench.switches import CHUNK, SLOTS, SWITCHES, plan_of, seen
 from tests.bench.synthetic import SHAPES, Shape, demo_model, synthetic_model
 
 # A cell is measured for about so long, in so many turns of all methods at most and at least.
-CELL_S = 6.0
-TURNS = (1, 12)
-BENCHMARK_S = 300.0
+CELL_S = 8.0
+TURNS = (1, 16)
+# A file's own speeds: one prompt, one answer alone, four at once; how many tokens that is. Each for about so long.
+PROBES = {
+    "prefill": ((Clients(1, 256, 1, rounds=1),), 256),
+    "decode_1": ((Clients(1, 8, 48, rounds=1),), 48),
+    "decode_4": ((Clients(4, 8, 48, rounds=1),), 4 * 48),
+}
+PROBED = "continuous batching"
+PROBE_S = 1.5
+PROBE_RUNS = 20
 # clock_getcpuclockid(3): the complement of the process id, and which of its clocks.
 PROCESS_CLOCK = 2
 WARM_UP = (Clients(2, 40, 4, rounds=1),)
@@ -63,6 +70,19 @@ class Method:
         cpu_began = self._cpu_s()
         answers = await self._streams.serve(clients_of(WORKLOADS[cell.workload], voice))
         return _row(cell, answers, method=self.name, turn=turn, cpu_s=self._cpu_s() - cpu_began)
+
+    async def speed(self, model: str, probe: str) -> float:
+        """Tokens for a second of the processor, the best of several runs."""
+        clients, tokens = PROBES[probe]
+        best, began = 0.0, time.monotonic()
+        for number in range(PROBE_RUNS):
+            cpu_began = self._cpu_s()
+            voice = Voice(10_000 + number, WORDS_PER_TOKEN.get(model, 1.0))
+            await self._streams.serve(clients_of(clients, voice))
+            best = max(best, tokens / (self._cpu_s() - cpu_began))
+            if number and time.monotonic() - began > PROBE_S:
+                break
+        return best
 
     async def warm_up(self, model: str) -> None:
         """Serve a little that does not count."""
@@ -105,7 +125,7 @@ def _cells(passes: int) -> Iterator[Cell]:
 
 async def _measure(wanted: list[Cell], folder: Path, end: float) -> int:
     """Measure what is not in the tables yet, until it is time; how many cells are left."""
-    table = folder / grid_rows.GRID.name
+    table, speeds = folder / grid_rows.GRID.name, folder / grid_rows.MODELS.name
     done = {(r.model, r.quantization, r.workload, r.visit) for r in grid_rows.read(table, grid_rows.Run)}
     missing = [c for c in wanted if (c.model, c.quantization, c.workload, c.visit) not in done]
     count = len(missing)
@@ -117,10 +137,10 @@ async def _measure(wanted: list[Cell], folder: Path, end: float) -> int:
         if time.monotonic() > end:
             break
         path = await _file(model, quantization)
-        await _keep_benchmark(folder, device, model=model, quantization=quantization, path=path)
         async with _methods(path, threads) as methods:
             for method in methods:
                 await method.warm_up(model)
+            await _keep_speeds(speeds, methods, model=model, quantization=quantization, path=path)
             for cell in group:
                 if time.monotonic() > end:
                     break
@@ -187,37 +207,23 @@ async def _file(model: str, quantization: str) -> Path:
     return await (demo_model(quantization) if model == DEMO else synthetic_model(model, quantization))
 
 
-async def _keep_benchmark(folder: Path, device: Device, *, model: str, quantization: str, path: Path) -> None:
-    """The file's own quick benchmark, as a machine makes it before it serves, unless it is known."""
-    table = folder / grid_rows.MODELS.name
+async def _keep_speeds(table: Path, methods: list[Method], *, model: str, quantization: str, path: Path) -> None:
+    """How fast this file is by itself in the worker, unless that is known: what is known before a choice."""
     if any((m.model, m.quantization) == (model, quantization) for m in grid_rows.read(table, grid_rows.Model)):
         return
-    threads = serving_threads((await find_machine()).cpu_cores)
-    command = RunBenchmark(str(path), model, quantization, device, threads, quick=True)
-    report = await run_once(command, deadline_s=BENCHMARK_S)
-    if not isinstance(report, BenchmarkDone):
-        raise RuntimeError(f"could not measure {model} in {quantization}: {report}")
+    worker = next(method for method in methods if method.name == PROBED)
     shape = DEMO_SHAPE if model == DEMO else SHAPES[model]
-    row = _model_row(report.benchmark, shape, path=path)
-    grid_rows.append(table, [row], about="Each file's own benchmark, made by python -m tests.bench.grid")
-
-
-def _model_row(benchmark: Benchmark, shape: Shape, *, path: Path) -> grid_rows.Model:
-    return grid_rows.Model(
-        model=benchmark.model,
-        quantization=benchmark.quantization,
+    row = grid_rows.Model(
+        model=model,
+        quantization=quantization,
         file_bytes=path.stat().st_size,
         parameters=shape.parameters,
         layers=shape.layers,
         hidden=shape.hidden,
         kv_width=shape.kv_width,
-        prefill=benchmark.prefill_tokens_per_s,
-        decode_1=benchmark.decode_tokens_per_s,
-        decode_4=benchmark.decode_by_batch[4],
-        decode_8=benchmark.decode_by_batch[8],
-        bandwidth_gbs=benchmark.memory_bandwidth_gbs,
-        matrix_tflops=benchmark.matrix_tflops,
+        **{name: await worker.speed(model, name) for name in PROBES},
     )
+    grid_rows.append(table, [row], about="Each file's own speeds in the worker, measured by python -m tests.bench.grid")
 
 
 def _about(device: Device, *, cores: int, threads: int) -> str:

@@ -39,7 +39,8 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One file, and its own benchmark: tokens per second of reading, and of writing 1, 4 and 8 answers at once."""
+    """One file, and how fast it is by itself in the worker: tokens for a second of the processor, of one prompt, of one
+    answer, and of four at once. kv_width: of one layer's keys."""
 
     model: str
     quantization: str
@@ -51,9 +52,6 @@ class Model(msgspec.Struct, frozen=True):
     prefill: float
     decode_1: float
     decode_4: float
-    decode_8: float
-    bandwidth_gbs: float
-    matrix_tflops: float
 
 
 T = TypeVar("T", Run, Model)

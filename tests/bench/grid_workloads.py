@@ -11,8 +11,8 @@ from core.metamodel.timetable import Clients, Workload
 DEMO = "demo"
 # F16 comes last: the other files are made from it.
 MODELS = {
-    DEMO: ("Q8_0", "Q4_K_M", "F16"),
-    "20m": ("Q8_0", "Q4_K_M", "Q4_0", "F16"),
+    DEMO: ("Q8_0", "F16"),
+    "20m": ("Q8_0", "Q4_K_M", "F16"),
     "60m": ("Q8_0", "Q4_K_M", "F16"),
     "160m": ("Q4_K_M",),
 }

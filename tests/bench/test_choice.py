@@ -15,7 +15,7 @@ from tests.bench.choosers import Chooser, at_random, oracle, picks, single_best
 from tests.bench.grid_rows import Model, Run
 from tests.bench.grid_workloads import WORKLOADS
 
-FILE = Model("20m", "Q8_0", 20_000_000, 19_000_000, 10, 256, 128, 2000.0, 300.0, 700.0, 900.0, 20.0, 0.1)
+FILE = Model("20m", "Q8_0", 20_000_000, 19_000_000, 10, 256, 128, 2000.0, 300.0, 700.0)
 TINY = msgspec.structs.replace(FILE, model="60m", file_bytes=60_000_000, prefill=700.0, decode_1=100.0)
 
 
@@ -81,7 +81,8 @@ def test_chance_is_right_as_often_as_methods_are_right() -> None:
 
 
 def test_every_way_to_choose_is_the_same_in_every_run() -> None:
-    again = [table(CELLS, LEARNERS, key=lambda cell: cell.workload) for _ in range(2)]
+    few = [cell for cell in CELLS if cell.workload in ("stream", "chat", "turns", "documents")]
+    again = [table(few, LEARNERS, key=lambda cell: cell.group) for _ in range(2)]
     assert again[0] == again[1]
 
 
