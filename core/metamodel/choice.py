@@ -31,11 +31,13 @@ class Verdict(StrEnum):
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """A plan with its estimate, what it earns included, and whether it keeps the limits."""
+    """A plan with its estimate, what it earns included, and whether it keeps the limits. income_per_hour is before the
+    power that it costs."""
 
     plan: Plan
     estimate: Estimate
     verdict: Verdict = Verdict.GOOD
+    income_per_hour: float = 0.0
 
 
 def rank(
@@ -45,7 +47,12 @@ def rank(
     call, they need not be made again."""
     rewards = rewards_per_hour(estimates, goal=goal, timetables=timetables)
     rows = [
-        Ranked(p, msgspec.structs.replace(e, reward_per_hour=reward), verdict(p, e, goal=goal))
+        Ranked(
+            p,
+            msgspec.structs.replace(e, reward_per_hour=reward),
+            verdict(p, e, goal=goal),
+            reward + power_per_hour(e, goal=goal),
+        )
         for (p, e), reward in zip(estimates, rewards, strict=True)
     ]
     order = {name: place for place, name in enumerate(Verdict)}
@@ -58,8 +65,8 @@ def choose(
     """The plan with the highest expected reward per hour that keeps the quality, power, memory, TTFT and TPOT limits.
 
     Expected reward per hour = price x lower-bound speed for this mix x P(no failure) - watts x tariff. Among plans
-    within 2 % of the highest, which is less than we can tell apart, the one that loses least quality. Response times
-    are wishes: where no plan keeps them, the best of the others is chosen and its reason says so.
+    within 2 % of the highest income, which is less than we can tell apart, the one that loses least quality. Response
+    times are wishes: where no plan keeps them, the best of the others is chosen and its reason says so.
     """
     return pick(rank(estimates, goal=goal, timetables=timetables), goal=goal)
 
@@ -82,9 +89,9 @@ def pick(ranked: Sequence[Ranked], *, goal: Goal) -> Choice | NoPlan:
 
 
 def best_of(ranked: Sequence[Ranked]) -> Ranked:
-    """Of rows in the order of what they earn, the one to take: among those within 2 % of the first, what loses least
-    quality, then what is usual, then what takes fewer slots."""
-    least = _reward(ranked[0]) - NEARLY * abs(_reward(ranked[0]))
+    """Of rows in the order of what they earn, the one to take: among those within 2 % of the first one's income, what
+    loses least quality, then what is usual, then what takes fewer slots."""
+    least = _reward(ranked[0]) - NEARLY * max(ranked[0].income_per_hour, abs(_reward(ranked[0])))
     nearly = [row for row in ranked if row.verdict is ranked[0].verdict and _reward(row) >= least]
     return min(nearly, key=lambda r: (r.estimate.kl_divergence, _oddity(r.plan), r.plan.slots, -_reward(r)))
 
@@ -108,9 +115,14 @@ def rewards_per_hour(
     found = services(asked, workload_of(goal.mix), timetables=timetables)
     job = (_PROMPT_PRICE_SHARE * goal.mix.prompt_tokens + goal.mix.output_tokens) * goal.price_per_mtok / 1e6
     return [
-        3600 / service.job_s * job * e.probability_ok - (e.power_w or goal.power_w) / 1000 * goal.tariff_per_kwh
+        3600 / service.job_s * job * e.probability_ok - power_per_hour(e, goal=goal)
         for (_, e), service in zip(estimates, found, strict=True)
     ]
+
+
+def power_per_hour(estimate: Estimate, *, goal: Goal) -> float:
+    """Smallest units per hour for what serving draws."""
+    return (estimate.power_w or goal.power_w) / 1000 * goal.tariff_per_kwh
 
 
 def step_s(estimate: Estimate, batch: float) -> float:
@@ -213,5 +225,7 @@ def _against(best: Ranked, other: Ranked) -> str:
     speed = f"{name} at about {other.estimate.decode_tokens_per_s:.0f} tok/s"
     if _reward(best) <= 0:
         return speed
+    if _reward(other) <= 0:
+        return f"{speed}, whose power would cost more than it earns"
     less = round(100 * (1 - _reward(other) / _reward(best)))
     return f"{speed}, expected to earn {less} % less" if less > 0 else f"{speed}, expected to earn about the same"

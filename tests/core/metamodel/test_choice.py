@@ -120,3 +120,12 @@ def test_a_device_that_draws_more_than_is_allowed_is_not_chosen() -> None:
     chosen = choose([(plan("Q4_K_M"), hungry), (plan("Q8_0"), frugal)], goal=goal)
     assert isinstance(chosen, Choice) and chosen.plan.quantization == "Q8_0"
     assert isinstance(choose([(plan("Q4_K_M"), hungry)], goal=goal), NoPlan)
+
+
+def test_what_costs_more_power_than_it_earns_is_told_so() -> None:
+    goal = msgspec.structs.replace(GOAL, power_w=1000.0)
+    rows = [(plan("Q8_0"), estimate(4.0)), (plan("Q4_K_M"), estimate(70.0))]
+    chosen, lone = choose(rows, goal=goal), choose(rows[:1], goal=goal)
+    assert isinstance(chosen, Choice) and isinstance(lone, Choice)
+    assert chosen.reason.endswith("next best is Q8_0 at about 4 tok/s, whose power would cost more than it earns.")
+    assert "its power costs more than it earns" in lone.reason
