@@ -57,6 +57,8 @@ def run_plan_word(arguments: argparse.Namespace, home: Home) -> int:
         if arguments.unpin:
             return _command(c.UnpinPlan(_card(arguments, home).model), home)
         return _look(arguments, home)
+    except BrokenPipeError:
+        raise
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge
         print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
