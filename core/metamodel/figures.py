@@ -43,6 +43,7 @@ _BACKENDS = {"hip": "rocm", "hipblas": "rocm", "cublas": "cuda", "mtl": "metal",
 _NVIDIA = re.compile(r"geforce|nvidia|tesla|quadro|titan|jetson|\b(?:rtx|gtx|gb10|[abhltv]\d{1,3}[a-z]?)\b")
 _DEFAULT_PROMPT = 512.0
 _DEFAULT_CHUNK = 512.0
+_TFLOP_PER_GB, _APPLE_TFLOP_PER_GB = 0.08, 0.025
 _SLACK = 1.1
 _DENSE = 0.8
 _SPARSE_DEPTH = 1.2
@@ -193,12 +194,13 @@ def _weight(row: Row) -> float:
 
 
 def _rates(row: Row, device: Hardware | None) -> tuple[float, float] | None:
-    """(bandwidth, matrix rate); a missing rate is that of a device with 25 FLOP per byte, usual for Apple's GPUs."""
+    """(bandwidth, matrix rate); a missing rate is that of a device with 80 FLOP per byte, of Apple's GPUs with 25."""
     bandwidth = positive(row["mem_bandwidth_gbs"]) or (device.bandwidth_gbs if device is not None else None)
     if bandwidth is None:
         return None
     rate = positive(row["fp16_tflops"]) or (device.matrix_tflops if device is not None else None)
-    return bandwidth, rate or bandwidth * 0.025
+    usual = _APPLE_TFLOP_PER_GB if "apple" in row["hardware"].lower() else _TFLOP_PER_GB
+    return bandwidth, rate or bandwidth * usual
 
 
 def _case(row: Row, able: tuple[float, float], *, device: Hardware | None) -> Case:

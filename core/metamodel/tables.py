@@ -22,8 +22,10 @@ def rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
             if lacking:
                 raise ValueError(f"{path} is not such a table: it has no column {', '.join(lacking)}.")
             return [_Cells({k: v for k, v in row.items() if k and isinstance(v, str)}) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV table: {error}.") from error
 
 
 def number(cell: str) -> float | None:
