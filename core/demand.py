@@ -22,7 +22,8 @@ MAX_CONCURRENT = 64.0
 
 class Asked(msgspec.Struct, frozen=True):
     """One job that somebody asked for. It weighs 1 when it was served to its end, else a part: whoever asks three peers
-    asks each of them, and asking costs nothing. ended_at is None while nobody knows; cached_tokens None: nobody looked.
+    asks each of them, and asking costs nothing. ended_at is None while nobody knows; cached_tokens None: nobody looked;
+    foretold, the share of guessed tokens that were right, None: nobody guessed.
     """
 
     job_id: JobId
@@ -32,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
     weight: float = QUOTE_WEIGHT
     ended_at: float | None = None
     cached_tokens: int | None = None
+    foretold: float | None = None
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ class Demand(msgspec.Struct, frozen=True):
             weight=1.0,
             ended_at=at,
             cached_tokens=timing.cached_tokens if caches else None,
+            foretold=timing.accepted_tokens / timing.drafted_tokens if timing.drafted_tokens else None,
         )
         return Demand((*others, served)[-MAX_ASKED:])
 
@@ -80,6 +83,7 @@ def job_mix(demand: Demand, *, now: float, usual: JobMix | None = None) -> JobMi
         concurrent=min(MAX_CONCURRENT, _between(usual.concurrent, together, trust=trust)),
         shared_prefix_tokens=min(round(prompt) - 1, _shared(asked, weights, usual=usual.shared_prefix_tokens)),
         output_spread=_spread(asked, weights, usual=usual.output_spread),
+        foretold=_foretold(asked, weights, usual=usual.foretold),
     )
 
 
@@ -95,9 +99,9 @@ def median(values: Sequence[float], weights: Sequence[float]) -> float:
 
 
 def mix_key(mix: JobMix) -> str:
-    """What of a mix is worth a new choice: its sizes by factors of two."""
+    """What of a mix is worth a new choice: its sizes by factors of two, and what is foretold by quarters."""
     sizes = (mix.prompt_tokens, mix.output_tokens, mix.concurrent, 64 + mix.shared_prefix_tokens)
-    return "/".join(str(round(log(max(1.0, size), 2))) for size in sizes)
+    return "/".join([*(str(round(log(max(1.0, size), 2))) for size in sizes), str(round(4 * mix.foretold))])
 
 
 def _between(usual: float, seen: float, *, trust: float) -> float:
@@ -120,6 +124,15 @@ def _shared(asked: Sequence[Asked], weights: Sequence[float], *, usual: int) -> 
         return usual
     trust = sum(w for _, w in known) / (sum(w for _, w in known) + TRUST_AFTER)
     return round((1 - trust) * usual + trust * median([v for v, _ in known], [w for _, w in known]))
+
+
+def _foretold(asked: Sequence[Asked], weights: Sequence[float], *, usual: float) -> float:
+    """The mean share of guesses that were right, among jobs whose tokens were guessed ahead."""
+    known = [(a.foretold, w) for a, w in zip(asked, weights, strict=True) if a.foretold is not None]
+    total = sum(w for _, w in known)
+    mean = sum(v * w for v, w in known) / total if total > 0 else usual
+    trust = total / (total + TRUST_AFTER)
+    return min(1.0, max(0.0, (1 - trust) * usual + trust * mean))
 
 
 def _spread(asked: Sequence[Asked], weights: Sequence[float], *, usual: float) -> float:

@@ -72,10 +72,19 @@ def test_prompts_that_were_never_looked_up_say_nothing_of_what_they_share() -> N
     assert job_mix(demand, now=NOW, usual=usual).shared_prefix_tokens == 200
 
 
+def test_guesses_that_were_right_are_foretold_again() -> None:
+    demand = Demand()
+    for number in range(200):
+        timing = Timing(1.0, 1.0, 1.0, drafted_tokens=100, accepted_tokens=60)
+        demand = demand.with_end(JobId(f"{number}"), NOW, usage=Usage(100, 100), timing=timing, caches=False)
+    assert 0.55 < job_mix(demand, now=NOW).foretold <= 0.6
+    assert job_mix(served(200, prompt=100, output=100), now=NOW).foretold == 0.0
+
+
 asked = st.builds(
     Asked, st.text("ab", min_size=1, max_size=6).map(JobId), st.floats(0, 2 * NOW), st.integers(0, 1 << 20),
     st.integers(0, 1 << 20), st.sampled_from([0.25, 1.0]), st.none() | st.floats(0, 2 * NOW),
-    st.none() | st.integers(0, 9000),
+    st.none() | st.integers(0, 9000), st.none() | st.floats(0, 1),
 )  # fmt: skip
 
 
@@ -84,6 +93,7 @@ def test_every_demand_makes_a_possible_mix(found: list[Asked]) -> None:
     mix = job_mix(Demand(tuple(found)), now=NOW)
     assert mix.prompt_tokens >= 1 and mix.output_tokens >= 1 and 1 <= mix.concurrent <= 64
     assert 0 <= mix.shared_prefix_tokens < max(2, mix.prompt_tokens) and mix.output_spread >= 0
+    assert 0 <= mix.foretold <= 1
     assert mix_key(mix)
 
 
