@@ -58,10 +58,11 @@ class Dimension(msgspec.Struct, frozen=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """A plan that fits, and the bytes that it needs on its first device."""
+    """A plan, the bytes that it needs on its first device, and whether it fits there."""
 
     plan: Plan
     needed_bytes: int
+    fits: bool = True
 
 
 def candidates(card: ModelCard, device: Device, *, machine: Machine, goal: Goal, fit: Fit) -> list[Plan]:
@@ -235,6 +236,8 @@ class _Room(msgspec.Struct, frozen=True):
 
     def takes(self, plan: Plan, card: ModelCard) -> Placed | None:
         """The plan, if every device of it has memory for its share."""
+        if not plan.more_devices:
+            return self._takes_alone(plan, card)
         devices = [self.device, *(d for d in self.neighbours if d.device_id in plan.more_devices)]
         needed = [self.fit.needed_bytes(plan, card, device=device) for device in devices]
         if self.limits.max_bytes is not None and sum(needed) > self.limits.max_bytes:
@@ -242,6 +245,13 @@ class _Room(msgspec.Struct, frozen=True):
         share = self.limits.memory_percent / 100
         is_room = all(self.fit.fits(n, device, share=share) for n, device in zip(needed, devices, strict=True))
         return Placed(plan, needed[0]) if is_room else None
+
+    def _takes_alone(self, plan: Plan, card: ModelCard) -> Placed | None:
+        needed = self.fit.needed_bytes(plan, card, device=self.device)
+        if self.limits.max_bytes is not None and needed > self.limits.max_bytes:
+            return None
+        is_room = self.fit.fits(needed, self.device, share=self.limits.memory_percent / 100)
+        return Placed(plan, needed) if is_room else None
 
 
 def _neighbours(device: Device, machine: Machine) -> tuple[Device, ...]:

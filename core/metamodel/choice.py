@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from core.metamodel.goal import Goal, JobMix, kl_budget
-from core.metamodel.service import REFERENCE_CHUNK, Speeds, Timetables, services, speeds_of, workload_of
+from core.metamodel.service import REFERENCE_CHUNK, Speeds, Timetables, job_seconds, speeds_of, workload_of
 from core.metamodel.timetable import Switches
 from core.plan import Choice, Estimate, NoPlan, Plan, plan_words
 
@@ -112,11 +112,11 @@ def rewards_per_hour(
 ) -> list[float]:
     """Smallest units per hour of a full machine, net of power. A prompt token is paid a quarter of an answer's."""
     asked = [(_switches(p), _speeds(p, e, mix=goal.mix)) for p, e in estimates]
-    found = services(asked, workload_of(goal.mix), timetables=timetables)
+    found = job_seconds(asked, workload_of(goal.mix), timetables=timetables)
     job = (_PROMPT_PRICE_SHARE * goal.mix.prompt_tokens + goal.mix.output_tokens) * goal.price_per_mtok / 1e6
     return [
-        3600 / service.job_s * job * e.probability_ok - power_per_hour(e, goal=goal)
-        for (_, e), service in zip(estimates, found, strict=True)
+        3600 / max(job_s, 1e-12) * job * e.probability_ok - power_per_hour(e, goal=goal)
+        for (_, e), job_s in zip(estimates, found, strict=True)
     ]
 
 

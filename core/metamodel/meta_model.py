@@ -72,7 +72,8 @@ class MetaModel:
 
         Speeds are of one sequence with a shallow cache, as benchmarks measure them; a deeper cache costs more.
         """
-        here = Placed(plan, self.fit.needed_bytes(plan, card, device=device))
+        needed = self.fit.needed_bytes(plan, card, device=device)
+        here = Placed(plan, needed, self.fit.fits(needed, device))
         return self._estimates([here], device, card=card, benchmark=benchmark)[0]
 
     def choose(
@@ -198,8 +199,8 @@ class MetaModel:
         """The estimate of this plan's speeds with what it takes."""
         plan, here = fitting.plan, fitting.needed_bytes
         needed = here if not plan.more_devices else self.fit.total_bytes(plan, card, device=device)
-        fits, likely = self.fit.fits(here, device), probability_ok(here, device.free_bytes)
-        return msgspec.structs.replace(made, memory_bytes=needed, fits=fits, probability_ok=likely)
+        likely = probability_ok(here, device.free_bytes)
+        return msgspec.structs.replace(made, memory_bytes=needed, fits=fitting.fits, probability_ok=likely)
 
     def _corrected(self, phase: Phase, cases: list[Case], *, here: _Here) -> list[Bounded]:
         """By what was measured here, which narrows the bounds; else by what peers agree on, which does not."""

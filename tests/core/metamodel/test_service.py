@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.metamodel.goal import JobMix
-from core.metamodel.service import Service, Speeds, Timetables, services, speeds_of, workload_of
+from core.metamodel.service import Service, Speeds, Timetables, job_seconds, services, speeds_of, workload_of
 from core.metamodel.timetable import Clients, Switches, Workload
 
 SPEEDS = speeds_of(400.0, 80.0, step_slope=0.1, chunk_tokens=128)
@@ -65,3 +65,12 @@ def test_old_timetables_make_room_for_new_ones() -> None:
     known = Timetables(room=2)
     tables = [known.of(workload_of(MIX), Switches(slots)) for slots in (1, 2, 4)]
     assert known.of(workload_of(MIX), Switches(4)) is tables[-1]
+
+
+def test_a_jobs_seconds_by_themselves_are_those_of_the_whole_service() -> None:
+    speeds = [speeds_of(2000.0, speed, step_slope=0.2, chunk_tokens=128) for speed in (20.0, 60.0)]
+    plans = [(Switches(slots), one) for slots in (1, 4) for one in speeds]
+    workload = workload_of(JobMix())
+    whole = [service.job_s for service in services(plans, workload)]
+    assert job_seconds(plans, workload) == pytest.approx(whole)
+    assert job_seconds([], workload) == []
