@@ -54,11 +54,13 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class ExplorerPorts(msgspec.Struct, frozen=True):
-    """What is worth a trial now, whether work is welcome by the owner's rules, and how a trial is run."""
+    """What is worth a trial now, whether work is welcome by the owner's rules, how a trial is run, and what is done
+    after a whole round."""
 
     trials: Callable[[], Awaitable[tuple[Trial, ...]]]
     is_welcome: Callable[[], bool]
     attempt: Callable[[TryPlan], Awaitable[WorkerReport]]
+    explored: Callable[[], Awaitable[None]]
 
 
 class Explorer:
@@ -76,6 +78,7 @@ class Explorer:
             await trio.sleep(LOOK_EVERY_S)
             is_quiet = is_idle(self._journal.state, now=time.time(), for_s=self._idle_s)
             if is_quiet and self._ports.is_welcome() and await self.explore():
+                await self._ports.explored()
                 await trio.sleep(ROUND_EVERY_S)
 
     async def explore(self) -> bool:

@@ -26,7 +26,7 @@ from core.model_server import LoadFailed, ModelServer
 from core.offer import Offer
 from core.payments.settlement import Settlement
 from core.plan import Estimate
-from core.preparation import Preparation, Prepared
+from core.preparation import LOOK_FRESH_S, Preparation, Prepared
 from core.pricing import Costs, next_price
 from core.probe import is_on_battery
 from core.trouble import first_of
@@ -38,6 +38,8 @@ SAMPLE_S = 1.0
 LEAVE_TIMEOUT_S = 5.0
 DRAIN_TIMEOUT_S = 600.0
 LOAD_ATTEMPTS = 3
+# The old worker's memory is free, and is looked at anew.
+RENEW_PAUSE_S = LOOK_FRESH_S + 1.0
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -78,6 +80,8 @@ class Membership:
         self._model = model
         self._sequence = 0
         self._is_draining = False
+        self._is_renewing = False
+        self._renewal = trio.CancelScope()
         self._rule = ""
         self._price: Price | None = None
         self._learning: Learning | None = None
@@ -88,10 +92,15 @@ class Membership:
         journal = self._parts.journal
         journal.announce(e.WorkProgressed(time.time(), "Joining the network", 0.1, "Looking at this computer"))
         try:
-            for attempt in range(LOAD_ATTEMPTS):
+            attempts = 0
+            while True:
                 prepared = await self._parts.preparation.prepare(self._model)
                 failure = await self._served_or_failed(prepared)
-                await self._remember(prepared, failure, is_last=attempt + 1 == LOAD_ATTEMPTS)
+                if failure is None:
+                    await trio.sleep(RENEW_PAUSE_S)
+                    continue
+                attempts += 1
+                await self._remember(prepared, failure, is_last=attempts == LOAD_ATTEMPTS)
         finally:
             journal.announce(e.NetworkLeft(time.time()))
 
@@ -112,14 +121,28 @@ class Membership:
             while self.desk.live:
                 await trio.sleep(0.05)
 
-    async def _served_or_failed(self, prepared: Prepared) -> LoadFailed:
-        """Serve until cancelled; returns only when the model did not load."""
+    async def _served_or_failed(self, prepared: Prepared) -> LoadFailed | None:
+        """Serve until cancelled; returns only when the model did not load, or None for another plan to be served."""
         failures: list[LoadFailed] = []
-        try:
-            await self._serve(prepared)
-        except* LoadFailed as group:
-            failures.append(first_of(group))
+        with trio.CancelScope() as self._renewal:
+            try:
+                await self._serve(prepared)
+            except* LoadFailed as group:
+                failures.append(first_of(group))
+        if self._renewal.cancelled_caught:
+            self._is_renewing = False
+            return None
         return failures[0] if failures else LoadFailed(Fault(FaultKind.INTERNAL, "Serving ended by itself."))
+
+    async def _renew(self, prepared: Prepared) -> None:
+        """After a round of trials: where another plan is better by far, take nothing new, and change over to it."""
+        if not await self._parts.preparation.is_outdone(prepared):
+            return
+        self._is_renewing = True
+        with trio.move_on_after(DRAIN_TIMEOUT_S):
+            while self.desk is not None and self.desk.live:
+                await trio.sleep(0.1)
+        self._renewal.cancel()
 
     async def _serve(self, prepared: Prepared) -> None:
         journal = self._parts.journal
@@ -157,6 +180,7 @@ class Membership:
             trials=lambda: self._parts.preparation.trials(prepared),
             is_welcome=lambda: isinstance(self._availability(), Available) and not self._is_draining,
             attempt=attempt,
+            explored=lambda: self._renew(prepared),
         )
         return Explorer(self._parts.journal, ports, limit_c=self._parts.terms.settings.max_temperature_c)
 
@@ -204,6 +228,8 @@ class Membership:
     def _refusal(self) -> str | None:
         if self._is_draining:
             return "This peer is leaving the network."
+        if self._is_renewing:
+            return "This peer is changing over to another plan."
         found = self._availability()
         return f"This peer is paused. {found.reason}" if isinstance(found, Paused) else None
 

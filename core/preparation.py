@@ -42,6 +42,7 @@ from core.worker.process import run_once
 
 if TYPE_CHECKING:
     from core.metamodel.meta_model import MetaModel
+    from core.trials import Situation
 
 
 LOOK_FRESH_S = 5.0
@@ -86,6 +87,7 @@ class Preparation:
         self._meta_model: MetaModel | None = None
         self._looking = trio.Lock()
         self._looked_at = 0.0
+        self._is_outdone = False
         self._settings = settings
 
     async def machine(self) -> Machine:
@@ -238,18 +240,42 @@ class Preparation:
         self._prior, self._meta_model = prior, None
 
     async def trials(self, prepared: Prepared) -> tuple[Trial, ...]:
-        """What may be tried while this is served and nobody wants anything."""
-        machine, state = await self.refresh_machine(), self._journal.state
-        card, plan = state.models.get(prepared.card.model, prepared.card), prepared.choice.plan
+        """What may be tried while this is served and nobody wants anything; nothing of a plan that its owner keeps."""
+        machine = await self.refresh_machine()
+        if prepared.card.model in self._journal.state.pins:
+            return ()
 
         def find() -> tuple[Trial, ...]:
-            from core.trials import Situation, find_trials
+            from core.trials import find_trials
 
-            goal = goal_of(self._settings, job_mix(state.demand, now=time.time()))
-            now_is = Situation(card, plan, machine, goal, state.benchmark, state.measured)
-            return find_trials(self._ready(machine), now_is, path_of=partial(self._models.path_of, card.model))
+            path_of = partial(self._models.path_of, prepared.card.model)
+            return find_trials(self._ready(machine), self._situation(prepared, machine), path_of=path_of)
 
         return await trio.to_thread.run_sync(find)
+
+    async def is_outdone(self, prepared: Prepared) -> bool:
+        """Whether another plan than this, which is loaded now, is known to be better by far; the next choice is then
+        made anew, whatever it rests on."""
+        machine, worker = await self.refresh_machine(), self._journal.state.worker
+        if prepared.card.model in self._journal.state.pins:
+            return False
+
+        def judge() -> bool:
+            from core.trials import freed, is_outdone
+
+            without = freed(machine, worker.device_bytes if worker is not None else {})
+            return is_outdone(self._ready(without), self._situation(prepared, without))
+
+        self._is_outdone = await trio.to_thread.run_sync(judge)
+        return self._is_outdone
+
+    def _situation(self, prepared: Prepared, machine: Machine) -> Situation:
+        from core.trials import Situation
+
+        state = self._journal.state
+        card = state.models.get(prepared.card.model, prepared.card)
+        goal = goal_of(self._settings, job_mix(state.demand, now=time.time()))
+        return Situation(card, prepared.choice.plan, machine, goal, state.benchmark, state.measured)
 
     def _fit(self) -> Fit:
         return Fit(self._journal.state.memory)
@@ -263,7 +289,8 @@ class Preparation:
         basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {goal.quality} {mix_key(goal.mix)} {failed} {cells}"
         kept = self._kept(card, machine)
         basis = basis if kept is None else f"{basis} kept {kept}"
-        known = state.choice
+        known = None if self._is_outdone else state.choice
+        self._is_outdone = False
         if known is not None and known.basis == basis and still_fits(known, machine, card=card, fit=self._fit()):
             return known
 

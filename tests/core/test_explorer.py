@@ -57,10 +57,14 @@ class Owner:
         self.trials, self.answer, self.is_welcome = trials, answer, True
         self.tried: list[str] = []
         self.cancelled = 0
+        self.rounds = 0
 
     @property
     def ports(self) -> ExplorerPorts:
-        return ExplorerPorts(self._trials, lambda: self.is_welcome, self._attempt)
+        return ExplorerPorts(self._trials, lambda: self.is_welcome, self._attempt, self._explored)
+
+    async def _explored(self) -> None:
+        self.rounds += 1
 
     async def _trials(self) -> tuple[Trial, ...]:
         return self.trials
@@ -157,6 +161,16 @@ async def test_a_trial_that_fails_otherwise_leaves_nothing(journal: Journal) -> 
     owner = Owner(trial(), answer=w.Fault(w.FaultKind.INTERNAL, "The worker died."))
     assert await exploring(journal, owner).explore()
     assert journal.state.speeds.cells == () and journal.state.memory.failures == ()
+
+
+async def test_a_whole_round_is_told_once_and_the_next_waits_for_hours(
+    journal: Journal, autojump_clock: MockClock
+) -> None:
+    owner = Owner(trial())
+    journal._state = msgspec.structs.replace(journal.state, presence=Presence.JOINED, idle_since=1.0)
+    with trio.move_on_after(3600):
+        await exploring(journal, owner).run()
+    assert owner.rounds == 1 and owner.tried == ["Q4_K_M"]
 
 
 def test_a_machine_is_idle_after_a_while_without_jobs_and_without_questions() -> None:

@@ -179,3 +179,17 @@ async def test_a_plan_that_cannot_be_served_is_not_kept(journal: Journal, monkey
         with pytest.raises(CannotServe, match=said):
             await preparing(journal, monkeypatch).pin(plan)
     assert journal.state.pins == {}
+
+
+async def test_a_plan_that_is_outdone_by_what_was_measured_is_chosen_anew(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparation = preparing(journal, monkeypatch, gpu=msgspec.structs.replace(GPU, free_bytes=30 * GIB))
+    prepared = await preparation.prepare("eight-b")
+    assert not await preparation.is_outdone(prepared)
+    worse = msgspec.structs.replace(prepared.choice.plan, quantization="F16", slots=1)
+    kept = msgspec.structs.replace(prepared.choice, plan=worse)
+    await journal.record(e.PlanChosen(2.0, kept))
+    assert (await preparation.prepare("eight-b")).choice == kept
+    assert await preparation.is_outdone(msgspec.structs.replace(prepared, choice=kept))
+    assert (await preparation.prepare("eight-b")).choice.plan == prepared.choice.plan

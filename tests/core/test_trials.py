@@ -14,9 +14,9 @@ from core.metamodel.goal import Goal
 from core.metamodel.meta_model import MetaModel
 from core.metamodel.own_measurements import place_of
 from core.model_card import ModelCard, ModelVariant
-from core.plan import Plan
+from core.plan import Choice, Plan
 from core.speed_record import MeasuredRun, SpeedRecord, shape_of_model
-from core.trials import Situation, find_trials
+from core.trials import Situation, find_trials, freed, is_outdone
 
 PRIOR = Path(__file__).parents[2] / "assets" / "metamodel" / "prior.json"
 GIB = 1 << 30
@@ -75,6 +75,25 @@ def test_what_was_measured_here_is_not_tried_again(model: MetaModel) -> None:
     model.experience = Experience(record, "llama.cpp 1")
     after = find_trials(model, situation(), path_of=lambda q: Path(q))
     assert not {trial.plan for trial in before} & {trial.plan for trial in after}
+
+
+def test_a_plan_is_outdone_by_one_that_was_measured_to_be_far_faster(model: MetaModel) -> None:
+    record, here, shape = SpeedRecord(), place_of(GPU, "llama.cpp 1"), shape_of_model(CARD)
+    small = msgspec.structs.replace(SERVED, quantization="Q4_K_M")
+    for plan, size, speed in ((SERVED, CARD.variants[1].file_bytes, 30.0), (small, CARD.variants[2].file_bytes, 140.0)):
+        record = record.with_run(MeasuredRun(1.0, here, plan, shape, size, decode_tokens_per_s=speed))
+    model.experience = Experience(record, "llama.cpp 1")
+    now_is = situation(free_bytes=23 * GIB)
+    assert is_outdone(model, now_is)
+    best = model.choose(CARD, now_is.machine, benchmark=None, goal=now_is.goal)
+    assert isinstance(best, Choice)
+    assert not is_outdone(model, msgspec.structs.replace(now_is, incumbent=best.plan))
+
+
+def test_what_the_loaded_worker_takes_is_free_without_it() -> None:
+    machine = Machine((GPU,), 8, 64 * GIB, "llama.cpp 1")
+    assert freed(machine, {"CUDA0": 4 * GIB}).devices[0].free_bytes == 18 * GIB
+    assert freed(machine, {"CUDA0": 99 * GIB, "CPU": 1}).devices[0].free_bytes == 24 * GIB
 
 
 def test_a_device_that_is_gone_is_no_place_for_trials(model: MetaModel) -> None:
