@@ -20,6 +20,7 @@ from app.cli_plan_text import outlook_object, outlook_text
 from app.cli_words import SIZES
 from app.control_client import ControlLinkLost, EngineNotRunning
 from app.lockfile import EngineLock, HomeLocked
+from app.prior_keeper import PriorKeeper
 from assets import asset_path
 from core import commands as c
 from core.demand import job_mix
@@ -42,6 +43,7 @@ from core.preparation import CannotServe, Preparation
 from core.probe import find_machine
 from core.settings import SettingsError
 from core.store import Store, StoreError
+from core.trials import freed
 from core.trouble import Trouble, trouble_of
 
 PRIOR = "metamodel/prior.json"
@@ -68,7 +70,8 @@ def _look(arguments: argparse.Namespace, home: Home) -> int:
     card = _card(arguments, home)
     state = _state(home)
     shown = _described(arguments.device) if arguments.device else None
-    model = MetaModel.open(asset_path(PRIOR), fit=Fit(state.memory))
+    prior = PriorKeeper(asset_path(PRIOR), home.priors, heard=tuple).best
+    model = MetaModel.open(prior, fit=Fit(state.memory))
     if shown is not None:
         model.nominal = shown.nominal
     question = _question(arguments, home, card=card, state=state, shown=shown)
@@ -93,9 +96,9 @@ def _question(
         goal = msgspec.structs.replace(goal, quality=QualityClass(arguments.quality))
     if shown is not None:
         return Question(card, shown.machine, goal)
-    machine = state.machine or trio.run(find_machine)
-    benchmark = state.benchmark
-    return Question(card, machine, goal, benchmark, state.measured, state.pins.get(card.model))
+    loaded = state.worker.device_bytes if state.worker is not None else {}
+    machine = freed(trio.run(find_machine), loaded)
+    return Question(card, machine, goal, state.benchmark, state.measured, state.pins.get(card.model))
 
 
 def _card(arguments: argparse.Namespace, home: Home) -> ModelCard:
@@ -147,10 +150,10 @@ def _state(home: Home) -> NodeState:
 
 
 async def _stored(home: Home) -> NodeState:
-    """As the last engine left it; the hardware is looked at anew."""
+    """As the last engine left it; nothing is loaded now."""
     store = Store(home.database)
     try:
-        return msgspec.structs.replace(Journal(store).state, machine=None)
+        return msgspec.structs.replace(Journal(store).state, worker=None)
     finally:
         store.close()
 

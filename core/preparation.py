@@ -134,11 +134,12 @@ class Preparation:
         return measured
 
     async def pin(self, plan: Plan) -> str:
-        """Keep this plan for its model. Raises CannotServe with what stands against it.
+        """Keep this plan for its model. Raises CannotServe with what stands against it, were nothing loaded."""
+        from core.trials import freed
 
-        The machine is as it was before a model was loaded: what that one takes is free again for this plan.
-        """
-        card, machine = self.card(plan.model), await self.machine()
+        worker = self._journal.state.worker
+        card, found = self.card(plan.model), await self.refresh_machine()
+        machine = freed(found, worker.device_bytes if worker is not None else {})
         if plan.quantization not in types_of(plan.runtime, card):
             raise CannotServe(f"{plan.quantization} cannot be made of {card.title} here.")
         hindrance = pin_hindrance(plan, machine, card=card, fit=self._fit())

@@ -193,3 +193,14 @@ async def test_a_plan_that_is_outdone_by_what_was_measured_is_chosen_anew(
     assert (await preparation.prepare("eight-b")).choice == kept
     assert await preparation.is_outdone(msgspec.structs.replace(prepared, choice=kept))
     assert (await preparation.prepare("eight-b")).choice.plan == prepared.choice.plan
+
+
+async def test_what_the_loaded_model_takes_is_free_for_the_plan_that_is_kept(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = msgspec.structs.replace(GPU, free_bytes=GIB)
+    with pytest.raises(CannotServe, match="it needs"):
+        await preparing(journal, monkeypatch, gpu=taken).pin(kept_plan())
+    journal.announce(e.WorkerStarted(1.0, "eight-b", "Q4_K_M", 2.0, 6 * GIB, {"CUDA0": 6 * GIB}))
+    await preparing(journal, monkeypatch, gpu=taken).pin(kept_plan())
+    assert journal.state.pins == {"eight-b": kept_plan()}
