@@ -15,18 +15,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-# Passes of at most so many rows are bound by the weights' bytes, wider ones by arithmetic.
+# Passes of at most so many rows are bound by the weights' bytes, wider ones by arithmetic. On a CPU llama.cpp
+# multiplies weights with four rows at once, and with what is left over one by one.
 NARROW_ROWS = 16
+ROWS_AT_ONCE = 4
 # Without chunks llama.cpp takes a step in passes of this many tokens.
 WHOLE_PASS_TOKENS = 512
 # What the engine's prefix cache finds worth taking over, and worth waiting for.
 MIN_SHARED = 16
 MIN_AWAITED = 32
 # What a segment costs is these counts, in this order, each times its own seconds. reshaped: passes of another width
-# than the one before, for which llama.cpp makes its graph anew; depths: rows times the tokens that they look back on;
-# drawn: tokens; begun: jobs, looked_up those whose beginning was sought in the cache; copied: tokens that were found.
+# than the one before, for which llama.cpp makes its graph anew; odd_rows: those of narrow passes that are left over
+# from fours; depths: rows times the tokens that they look back on; drawn: tokens; begun: jobs, looked_up: those whose
+# beginning was sought in the cache; copied: tokens that were found.
 COSTS = (
-    "steps", "passes", "reshaped", "narrow_rows", "wide_rows", "read_depth", "drawn_depth",
+    "steps", "passes", "reshaped", "narrow_rows", "odd_rows", "wide_rows", "read_depth", "drawn_depth",
     "drawn", "begun", "looked_up", "copied",
 )  # fmt: skip
 _GOLDEN = 0.6180339887498949
@@ -233,10 +236,11 @@ class _Course:
         read_depth = sum(count * (job.fed + (count + 1) / 2) for job, count in reads)
         drawn_depth = sum(many * (job.prompt + job.drawn + (many - 1) / 2) for job in decoding)
         shapes = list(_passes([*(1 for _ in decoding), *(count for _, count in reads)], self._pass_rows))
-        narrow = sum(rows for rows in shapes if rows <= NARROW_ROWS)
+        narrow = [rows for rows in shapes if rows <= NARROW_ROWS]
+        odd = sum(rows % ROWS_AT_ONCE for rows in narrow)
         reshaped = sum(one != other for one, other in itertools.pairwise([self._shape, *shapes]))
         self._shape = shapes[-1]
-        rows = [many * narrow, many * (sum(shapes) - narrow)]
+        rows = [many * sum(narrow), many * odd, many * (sum(shapes) - sum(narrow))]
         drawn = many * len(decoding) + sum(count == job.due for job, count in reads)
         jobs = [self._begun, self._looked_up, self._copied]
         self.counts.append([many, many * len(shapes), reshaped, *rows, read_depth, drawn_depth, drawn, *jobs])

@@ -12,20 +12,24 @@ import lightgbm
 import msgspec
 import numpy as np
 
-from core.metamodel.service import Service, served, speeds_of
+from core.metamodel.service import Service, Speeds, served
+from core.metamodel.timetable import COSTS, Switches, timetable
 from tests.bench.choice_cells import METHODS, NONE, Cell, Vector
 from tests.bench.choosers import BOOSTING, Chooser, picks
 from tests.bench.grid_rows import Model
-from tests.bench.switches import SWITCHES
+from tests.bench.grid_workloads import PROBES, SLOT_CONTEXT
+from tests.bench.switches import SLOTS, SWITCHES
 
-# Seconds of one unit of what those do not measure, before it is fitted.
+# Seconds of one unit of what a file's own speeds do not tell, before it is fitted.
 STEP_S = 1e-4
-RESHAPE_S = 1e-3
+RESHAPE_S = 1e-4
 DEPTH_S = 1e-10
-DRAW_S = 5e-5
-JOB_S = 2e-3
-LOOK_UP_S = 1e-3
-COPY_S = 1e-10
+DRAW_S = 2e-5
+JOB_S = 3e-4
+LOOK_UP_S = 6e-4
+COPY_S = 1e-8
+SOLVED = [COSTS.index(name) for name in ("narrow_rows", "odd_rows", "wide_rows")]
+KNOWN = [COSTS.index(name) for name in ("steps", "reshaped", "drawn", "begun")]
 SWEEPS = 300
 RESIDUAL = BOOSTING | {"learning_rate": 0.05, "min_data_in_leaf": 12, "lambda_l2": 5.0, "num_leaves": 5}
 ROUNDS = 60
@@ -110,18 +114,28 @@ def work_of(cell: Cell) -> list[Vector]:
 
 
 def _costs(m: Model) -> Vector:
-    """By the file's own speeds: step(b) = t0 (1 + alpha b) through 1 and 4 at once; prompts in passes of 256."""
-    one, four = 1 / m.decode_1, 4 / m.decode_4
-    row_s = max((four - one) / 3, 0.02 * one)
-    slope = row_s / max(one - row_s, 0.02 * one)
-    speeds = speeds_of(m.prefill, m.decode_1, step_slope=slope, chunk_tokens=256)
+    """Seconds of each kind of work, so that the timetables of what was measured of the file alone take as long as that
+    did: rows of prompts, rows of answers by fours, and single ones."""
     cache = m.kv_width * m.layers
     depth_s = DEPTH_S * cache
-    known = msgspec.structs.replace(
-        speeds, step_s=STEP_S, reshape_s=RESHAPE_S, read_depth_s=depth_s, drawn_depth_s=depth_s, draw_s=DRAW_S,
-        job_s=JOB_S, look_up_s=LOOK_UP_S, copy_s=COPY_S * cache,
+    speeds = Speeds(
+        step_s=STEP_S, reshape_s=RESHAPE_S, row_s=1.0, odd_s=1.0, read_s=1.0, read_depth_s=depth_s,
+        drawn_depth_s=depth_s, draw_s=DRAW_S, job_s=JOB_S, look_up_s=LOOK_UP_S, copy_s=COPY_S * cache,
     )  # fmt: skip
-    return np.array(known.costs)
+    costs = np.array(speeds.costs)
+    counts = np.array([_probed(m, name) for name in PROBES])
+    took = np.array([tokens / getattr(m, name) for name, (_, tokens) in PROBES.items()])
+    known = counts[:, KNOWN] @ costs[KNOWN]
+    costs[SOLVED] = np.linalg.solve(counts[:, SOLVED], np.maximum(took - known, 0.5 * took))
+    least = 0.02 / m.decode_1
+    return np.maximum(costs, np.where(np.isin(np.arange(len(costs)), SOLVED), least, 0.0))
+
+
+def _probed(m: Model, name: str) -> Vector:
+    """The counts of a measurement of the file alone."""
+    clients, _ = PROBES[name]
+    asked = tuple(msgspec.structs.replace(c, prompt_tokens=c.prompt_tokens + m.template_tokens) for c in clients)
+    return np.asarray(timetable(asked, Switches(SLOTS, 0, context_tokens=SLOT_CONTEXT)).counts.sum(axis=0))
 
 
 def _inputs(cell: Cell, said: Vector) -> list[list[float]]:

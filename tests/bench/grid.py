@@ -24,7 +24,7 @@ from core.probe import find_machine, serving_threads
 from core.worker.process import Limits, open_worker
 from tests.bench import grid_rows
 from tests.bench.clients import Voice, clients_of
-from tests.bench.grid_workloads import DEMO, MODELS, SLOT_CONTEXT, WORDS_PER_TOKEN, WORKLOADS
+from tests.bench.grid_workloads import DEMO, MODELS, PROBES, SLOT_CONTEXT, WORDS_PER_TOKEN, WORKLOADS
 from tests.bench.peers.streams import LIMIT_S, Answer, Streams, load
 from tests.bench.switches import CHUNK, SLOTS, SWITCHES, plan_of, seen
 from tests.bench.synthetic import SHAPES, Shape, demo_model, synthetic_model
@@ -32,12 +32,7 @@ from tests.bench.synthetic import SHAPES, Shape, demo_model, synthetic_model
 # A cell is measured for about so long, in so many turns of all methods at most and at least.
 CELL_S = 8.0
 TURNS = (1, 16)
-# A file's own speeds: one prompt, one answer alone, four at once; how many tokens that is. Each for about so long.
-PROBES = {
-    "prefill": ((Clients(1, 256, 1, rounds=1),), 256),
-    "decode_1": ((Clients(1, 8, 48, rounds=1),), 48),
-    "decode_4": ((Clients(4, 8, 48, rounds=1),), 4 * 48),
-}
+# A file's own speeds are measured in this worker, each for about so long.
 PROBED = "continuous batching"
 PROBE_S = 1.5
 PROBE_RUNS = 20
@@ -83,6 +78,11 @@ class Method:
             if number and time.monotonic() - began > PROBE_S:
                 break
         return best
+
+    async def template_tokens(self, model: str) -> int:
+        """Tokens of a prompt that its workload does not name."""
+        answers = await self._streams.serve(clients_of(WARM_UP, Voice(9_998, WORDS_PER_TOKEN.get(model, 1.0))))
+        return round(answers[0].prompt_tokens - WARM_UP[0].prompt_tokens)
 
     async def warm_up(self, model: str) -> None:
         """Serve a little that does not count."""
@@ -222,6 +222,7 @@ async def _keep_speeds(table: Path, methods: list[Method], *, model: str, quanti
         hidden=shape.hidden,
         kv_width=shape.kv_width,
         **{name: await worker.speed(model, name) for name in PROBES},
+        template_tokens=await worker.template_tokens(model),
     )
     grid_rows.append(table, [row], about="Each file's own speeds in the worker, measured by python -m tests.bench.grid")
 

@@ -40,7 +40,7 @@ class Run(msgspec.Struct, frozen=True):
 
 class Model(msgspec.Struct, frozen=True):
     """One file, and how fast it is by itself in the worker: tokens for a second of the processor, of one prompt, of one
-    answer, and of four at once. kv_width: of one layer's keys."""
+    answer, and of four at once. kv_width: of one layer's keys; template_tokens: of a prompt beside its words."""
 
     model: str
     quantization: str
@@ -52,6 +52,7 @@ class Model(msgspec.Struct, frozen=True):
     prefill: float
     decode_1: float
     decode_4: float
+    template_tokens: int
 
 
 T = TypeVar("T", Run, Model)

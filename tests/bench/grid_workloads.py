@@ -20,6 +20,13 @@ SLOT_CONTEXT = 1024
 # The words of the synthetic vocabulary are a token each; the demo model knows other words.
 WORDS_PER_TOKEN = {DEMO: 0.4}
 
+# A file's own speeds: one prompt, one answer alone, four at once; how many tokens that is.
+PROBES = {
+    "prefill": ((Clients(1, 256, 1, rounds=1),), 256),
+    "decode_1": ((Clients(1, 8, 48, rounds=1),), 48),
+    "decode_4": ((Clients(4, 8, 48, rounds=1),), 4 * 48),
+}
+
 WORKLOADS: dict[str, Workload] = {
     "stream": (Clients(1, 32, 40, rounds=2),),
     "reader": (Clients(1, 320, 6, rounds=2),),

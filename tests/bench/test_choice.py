@@ -15,7 +15,7 @@ from tests.bench.choosers import Chooser, at_random, oracle, picks, single_best
 from tests.bench.grid_rows import Model, Run
 from tests.bench.grid_workloads import WORKLOADS
 
-FILE = Model("20m", "Q8_0", 20_000_000, 19_000_000, 10, 256, 128, 2000.0, 300.0, 700.0)
+FILE = Model("20m", "Q8_0", 20_000_000, 19_000_000, 10, 256, 128, 2000.0, 300.0, 700.0, 12)
 TINY = msgspec.structs.replace(FILE, model="60m", file_bytes=60_000_000, prefill=700.0, decode_1=100.0)
 
 
