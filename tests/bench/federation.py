@@ -198,8 +198,7 @@ def run(*, is_quick: bool) -> Report:
         "machines": float(len(trials)),
         "rows": float(sum(trial.rows for trial in trials)),
     }
-    most = max(changed, by_liars)
-    failure = "" if most <= MOST_CHANGED else f"Lies changed {100 * most:.1f} % of choices; 2 % may change."
+    failure = "" if changed <= MOST_CHANGED else f"Lies changed {100 * changed:.1f} % of choices; 2 % may change."
     return Report(figures, failure=failure)
 
 
