@@ -29,9 +29,9 @@ class Speeds(msgspec.Struct, frozen=True):
 
     step_s: what the engine does around a step; pass_s: one pass over the weights; reshape_s: one of another width than
     the one before; row_s: a row of a narrow pass more, odd_s: what one costs beside that if it is left over from fours;
-    read_s: a row of a wide pass; read_depth_s and drawn_depth_s: a row of a prompt or an answer for each token before
-    it; draw_s: a token of an answer; job_s: a job; look_up_s: one whose beginning is sought in the cache; copy_s: a
-    token of a prefix taken over.
+    read_s: a row of a wide pass; read_depth_s and drawn_depth_s: a row of a long run of a prompt, or of a short one or
+    an answer, for each token before it; draw_s: a token of an answer; job_s: a job; look_up_s: one whose beginning is
+    sought in the cache; copy_s: a token of a prefix taken over.
     """
 
     step_s: float = 0.0

@@ -16,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Passes of at most so many rows are bound by the weights' bytes, wider ones by arithmetic. On a CPU llama.cpp
-# multiplies weights with four rows at once, and with what is left over one by one.
-NARROW_ROWS = 16
+# multiplies weights with four rows at once, and with what is left over one by one; and it looks back on earlier tokens
+# by a slower way in runs of fewer tokens of one sequence than FLASH_ROWS.
+NARROW_ROWS = 8
+FLASH_ROWS = 64
 ROWS_AT_ONCE = 4
 # Without chunks llama.cpp takes a step in passes of this many tokens.
 WHOLE_PASS_TOKENS = 512
 # What the engine's prefix cache finds worth taking over, and worth waiting for.
 MIN_SHARED = 16
 MIN_AWAITED = 32
-# What a segment costs is these counts, in this order, each times its own seconds. reshaped: passes of another width
-# than the one before, for which llama.cpp makes its graph anew; odd_rows: those of narrow passes that are left over
-# from fours; depths: rows times the tokens that they look back on; drawn: tokens; begun: jobs, looked_up: those whose
-# beginning was sought in the cache; copied: tokens that were found.
+# What a segment costs is these counts, in this order, each times its own seconds. reshaped: passes for which llama.cpp
+# makes its graph anew: wide ones, and those of another width than the one before; odd_rows: those of narrow passes that
+# are left over from fours; depths: rows times the tokens that they look back on, in long runs of one sequence (read) or
+# short ones and single rows (drawn); drawn: tokens; begun: jobs, looked_up: those whose beginning was sought in the
+# cache; copied: tokens that were found.
 COSTS = (
     "steps", "passes", "reshaped", "narrow_rows", "odd_rows", "wide_rows", "read_depth", "drawn_depth",
     "drawn", "begun", "looked_up", "copied",
@@ -233,17 +236,21 @@ class _Course:
         return reads
 
     def _count(self, reads: list[tuple[_Job, int]], decoding: list[_Job], *, many: int) -> None:
-        read_depth = sum(count * (job.fed + (count + 1) / 2) for job, count in reads)
-        drawn_depth = sum(many * (job.prompt + job.drawn + (many - 1) / 2) for job in decoding)
-        shapes = list(_passes([*(1 for _ in decoding), *(count for _, count in reads)], self._pass_rows))
+        looked_back = sum(job.prompt + job.drawn + (many - 1) / 2 for job in decoding)
+        passes = [(len(decoding), 1, looked_back)]
+        if reads:
+            runs = [*((1, job.prompt + job.drawn - 1) for job in decoding), *((count, job.fed) for job, count in reads)]
+            passes = list(_passes(runs, self._pass_rows))
+        shapes = [rows for rows, _, _ in passes]
+        depths = [many * sum(d for _, each, d in passes if (each < FLASH_ROWS) is short) for short in (False, True)]
         narrow = [rows for rows in shapes if rows <= NARROW_ROWS]
         odd = sum(rows % ROWS_AT_ONCE for rows in narrow)
-        reshaped = sum(one != other for one, other in itertools.pairwise([self._shape, *shapes]))
+        reshaped = sum(one != now or now > NARROW_ROWS for one, now in itertools.pairwise([self._shape, *shapes]))
         self._shape = shapes[-1]
         rows = [many * sum(narrow), many * odd, many * (sum(shapes) - sum(narrow))]
         drawn = many * len(decoding) + sum(count == job.due for job, count in reads)
         jobs = [self._begun, self._looked_up, self._copied]
-        self.counts.append([many, many * len(shapes), reshaped, *rows, read_depth, drawn_depth, drawn, *jobs])
+        self.counts.append([many, many * len(shapes), reshaped, *rows, *depths, drawn, *jobs])
         self.watched.append(bool(decoding))
         self._begun = self._looked_up = self._copied = 0
 
@@ -264,10 +271,11 @@ class _Course:
                 self._coming.append(self._question(job.group, job.client, turn=job.turn + 1))
 
 
-def _passes(lengths: Sequence[int], most: int) -> Iterator[int]:
-    """Rows of each pass over the weights: llama.cpp takes equally many rows of every slot that has any left."""
-    left = sorted(lengths)
-    while left:
-        each = min(left[0], max(1, most // len(left)))
-        yield each * len(left)
-        left = [count - each for count in left if count > each]
+def _passes(runs: Sequence[tuple[int, float]], most: int) -> Iterator[tuple[int, int, float]]:
+    """Each pass over the weights: its rows, how many of each sequence, and what they look back on. runs: of each
+    sequence how many rows there are, and how many tokens lie before them. llama.cpp takes equally many rows of every
+    slot that has any left."""
+    while runs:
+        each = min(min(rows for rows, _ in runs), max(1, most // len(runs)))
+        yield each * len(runs), each, each * (sum(depth for _, depth in runs) + len(runs) * (each + 1) / 2)
+        runs = [(rows - each, depth + each) for rows, depth in runs if rows > each]

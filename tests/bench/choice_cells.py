@@ -22,13 +22,15 @@ NONE = METHODS.index("none")
 # Answers of random weights are no text: their tokens are not found again when they come back as part of a prompt.
 KNOWN_ANSWERS = {DEMO: 1.0}
 
+POLISHES = 5
+
 Vector = NDArray[np.float64]
 
 
 class Cell(msgspec.Struct, frozen=True, eq=False):
-    """One workload on one model file. seconds: by method, the mean of the faster half of its runs, as what else the
-    machine does only makes a run slower; gain: log of how many times faster than `none`; noise: the standard error of
-    the gains of neighbours in time.
+    """One workload on one model file. seconds: by method, the median of its turns, without what all methods of a turn
+    have in common; gain: log of how many times faster than `none`; noise: the standard error of the gains of neighbours
+    in time.
 
     ttft and stall: the median wait for a first text and the longest silence, in seconds. features and tables are what
     is known before: of the file, its own speeds and the workload.
@@ -75,7 +77,7 @@ def _cell(model: Model, workload: str, rows: list[Run], *, figure: str) -> Cell:
     whole = [turn for turn in turns.values() if set(METHODS) <= set(turn)]
     seconds = _figures(whole, figure)
     gains = np.log(seconds[:, [NONE]] / seconds)
-    calm = np.sort(seconds, axis=0)[: (len(seconds) + 1) // 2].mean(axis=0)
+    calm = _polished(seconds)
     asked = _as_measured(WORKLOADS[workload], model, whole[0][METHODS[NONE]])
     tables = tuple(timetable(asked, _switches(*bits)) for bits in SWITCHES.values())
     return Cell(
@@ -89,6 +91,16 @@ def _cell(model: Model, workload: str, rows: list[Run], *, figure: str) -> Cell:
         features=np.array([*_of_model(model), *_of_workload(asked)]),
         tables=tables,
     )
+
+
+def _polished(seconds: Vector) -> Vector:
+    """By method, without what a turn was slower or faster for all of them: Tukey's median polish of the logarithms."""
+    logs = np.log(seconds)
+    middle = np.median(logs, axis=0)
+    for _ in range(POLISHES):
+        pace = np.median(logs - middle, axis=1, keepdims=True)
+        middle = np.median(logs - pace, axis=0)
+    return np.asarray(np.exp(middle))
 
 
 def _figures(turns: list[dict[str, Run]], name: str) -> Vector:

@@ -22,7 +22,7 @@ from tests.bench.switches import SLOTS, SWITCHES
 
 # Seconds of one unit of what a file's own speeds do not tell, before it is fitted.
 STEP_S = 1e-4
-RESHAPE_S = 1e-4
+RESHAPE_S = 1e-3
 DEPTH_S = 1e-10
 DRAW_S = 2e-5
 JOB_S = 3e-4

@@ -30,8 +30,8 @@ from tests.bench.switches import CHUNK, SLOTS, SWITCHES, plan_of, seen
 from tests.bench.synthetic import SHAPES, Shape, demo_model, synthetic_model
 
 # A cell is measured for about so long, in so many turns of all methods at most and at least.
-CELL_S = 8.0
-TURNS = (1, 16)
+CELL_S = 9.0
+TURNS = (2, 24)
 # A file's own speeds are measured in this worker, each for about so long.
 PROBED = "continuous batching"
 PROBE_S = 1.5
