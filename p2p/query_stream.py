@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import trio
 
-from core.framing import FrameDecoder, FramingError, encode_frame
+from core.framing import encode_frame
 from core.job import PeerId
 from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.messages import (
@@ -29,6 +28,7 @@ from p2p.messages import (
     Tell,
 )
 from p2p.offer_book import OfferBook
+from p2p.one_message import receive_message
 from p2p.protocol_error import RemoteProtocolError
 
 FIRST_FRAME_S = 5.0
@@ -51,7 +51,7 @@ class QueryDesk:
     async def serve(self, stream: ByteStream, peer: PeerId) -> None:
         """Answer the one question of this stream."""
         try:
-            query = await _receive(stream, Query, max_frame_bytes=MAX_QUERY_FRAME_BYTES, within_s=FIRST_FRAME_S)
+            query = await receive_message(stream, Query, most=MAX_QUERY_FRAME_BYTES, within_s=FIRST_FRAME_S)
             if not self._is_allowed(peer):
                 return
             await stream.write(encode_frame(self._answer(query, peer)))
@@ -89,8 +89,8 @@ async def ask(stream: ByteStream, query: Query) -> QueryAnswer:
     try:
         await stream.write(encode_frame(query))
         await stream.close()
-        answer: QueryAnswer = await _receive(
-            stream, QueryAnswer, max_frame_bytes=MAX_ANSWER_FRAME_BYTES, within_s=QUERY_S
+        answer: QueryAnswer = await receive_message(
+            stream, QueryAnswer, most=MAX_ANSWER_FRAME_BYTES, within_s=QUERY_S
         )
         return answer
     finally:
@@ -100,17 +100,3 @@ async def ask(stream: ByteStream, query: Query) -> QueryAnswer:
 def offers_of(model: str | None) -> GetOffers:
     """The question for offers."""
     return GetOffers(model, VERSION)
-
-
-async def _receive(stream: ByteStream, kind: Any, *, max_frame_bytes: int, within_s: float) -> Any:
-    decoder: FrameDecoder[Any] = FrameDecoder(kind, max_frame_bytes=max_frame_bytes)
-    with trio.move_on_after(within_s):
-        while received := await stream.read():
-            try:
-                messages = decoder.feed(received)
-            except FramingError as error:
-                raise RemoteProtocolError(str(error)) from error
-            if messages:
-                return messages[0]
-        raise StreamBroken("The peer hung up.")
-    raise StreamBroken(f"The peer said nothing for {within_s:.0f} seconds.")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 import trio
 
-from core.framing import FrameDecoder, FramingError, encode_frame
+from core.framing import encode_frame
 from core.job import PeerId
 from core.metamodel.federation import MAX_ROWS, SharedRow
 from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.identity import Identity
+from p2p.one_message import receive_message
 from p2p.protocol_error import RemoteProtocolError
 from p2p.row_book import RowBook
 from p2p.row_messages import MAX_QUESTION_BYTES, MAX_ROWS_BYTES, MAX_SETS, GetRows, Rows, SignedRows, rows_bytes
@@ -34,8 +35,6 @@ ANSWERS_A_MINUTE = 30
 DAY_S = 86_400
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T", GetRows, Rows)
 
 
 class Peers(Protocol):
@@ -71,7 +70,7 @@ class RowExchange:
     async def serve(self, stream: ByteStream, peer: PeerId) -> None:
         """Answer the one question of this stream; a peer that asks twice in a minute gets no answer."""
         try:
-            await _receive(stream, GetRows, most=MAX_QUESTION_BYTES, within_s=QUESTION_S)
+            await receive_message(stream, GetRows, most=MAX_QUESTION_BYTES, within_s=QUESTION_S)
             if not self._is_allowed(peer):
                 return
             await stream.write(encode_frame(self._answer()))
@@ -141,21 +140,8 @@ async def _question(stream: ByteStream) -> Rows:
     try:
         await stream.write(encode_frame(GetRows()))
         await stream.close()
-        return await _receive(stream, Rows, most=MAX_ROWS_BYTES, within_s=ANSWER_S)
+        answer: Rows = await receive_message(stream, Rows, most=MAX_ROWS_BYTES, within_s=ANSWER_S)
+        return answer
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + HANG_UP_S):
             await stream.reset()
-
-
-async def _receive(stream: ByteStream, kind: type[T], *, most: int, within_s: float) -> T:
-    decoder: FrameDecoder[T] = FrameDecoder(kind, max_frame_bytes=most)
-    with trio.move_on_after(within_s):
-        while received := await stream.read():
-            try:
-                messages = decoder.feed(received)
-            except FramingError as error:
-                raise RemoteProtocolError(str(error)) from error
-            if messages:
-                return messages[0]
-        raise StreamBroken("The peer hung up.")
-    raise StreamBroken(f"The peer said nothing for {within_s:.0f} seconds.")
