@@ -81,19 +81,6 @@ class Correction:
         return np.asarray(np.clip(((likeness @ self._inverse) * likeness).sum(axis=1), 0.0, 1.0))
 
 
-def offset(target: Case, seen: Sequence[Observation], *, outside: float = 0.0) -> float:
-    """Correction.offsets of one question."""
-    return float(Correction(seen).offsets(columns([target]), outside=np.array([outside]))[0])
-
-
-def step_offset(target: Case, seen: Sequence[Observation], *, predicted: float, outside: float) -> float:
-    """Correction.step_offsets of one question."""
-    found = Correction(seen).step_offsets(
-        columns([target]), predicted=np.array([predicted]), outside=np.array([outside])
-    )
-    return float(found[0])
-
-
 def nearness(a: Case, b: Case) -> float:
     """How alike two questions are: 1 for the same cell, towards 0 far away."""
     return exp(-_REACH * distance(a, b))

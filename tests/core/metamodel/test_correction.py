@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log
 
 import msgspec
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.metamodel.columns import columns
-from core.metamodel.correction import Correction, Observation, nearness, offset, step_offset
+from core.metamodel.correction import Correction, Observation, nearness
 from core.metamodel.features import Case
 
 CASE = Case(
@@ -77,3 +79,16 @@ def test_beyond_the_range_ones_own_cell_outweighs_far_ones() -> None:
         step_offset(tiny, (*far, own), predicted=100.0, outside=1.0),
     ):
         assert abs(exp(found) - 0.9) < 0.05
+
+
+def offset(target: Case, seen: Sequence[Observation], *, outside: float = 0.0) -> float:
+    """Correction.offsets of one question."""
+    return float(Correction(seen).offsets(columns([target]), outside=np.array([outside]))[0])
+
+
+def step_offset(target: Case, seen: Sequence[Observation], *, predicted: float, outside: float) -> float:
+    """Correction.step_offsets of one question."""
+    found = Correction(seen).step_offsets(
+        columns([target]), predicted=np.array([predicted]), outside=np.array([outside])
+    )
+    return float(found[0])
