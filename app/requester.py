@@ -25,7 +25,8 @@ from core.store import Store
 from core.trouble import Trouble
 from p2p.identity import Identity
 from p2p.job_request import JobOver, JobQuoted, JobText, JobUpdate, request_job
-from p2p.messages import SignedOffer
+from p2p.messages import JOB_PROTOCOL, SignedOffer
+from p2p.offer_exchange import OfferExchange
 from p2p.peer_score import PeerScores
 from p2p.placement import sample
 from p2p.swarm import Swarm
@@ -41,9 +42,10 @@ Tell = Callable[[JobUpdate], Awaitable[None]]
 class Requester:
     """One wallet's jobs. Several may run at once."""
 
-    def __init__(self, swarm: Swarm, payer: WalletPayer, *, network: Network) -> None:
+    def __init__(self, swarm: Swarm, offers: OfferExchange, *, payer: WalletPayer, network: Network) -> None:
         self.network = network
         self._swarm = swarm
+        self._offers = offers
         self._payer = payer
         self._scores = PeerScores()
         self._draw = secrets.SystemRandom().random
@@ -73,7 +75,7 @@ class Requester:
 
     async def _pick(self, request: JobRequest, tried: set[str]) -> SignedOffer | None:
         """A peer not tried yet, drawn by capacity and by how it kept its promises."""
-        found = await self._swarm.find_offers(request.terms.model, deadline_s=FIND_S)
+        found = await self._offers.find(request.terms.model, deadline_s=FIND_S)
         fresh = {signed.offer.peer_id: signed for signed in found if signed.offer.peer_id not in tried}
         offers = [signed.offer for signed in fresh.values()]
         bid = request.terms.bid_per_mtok
@@ -85,7 +87,7 @@ class Requester:
         over = JobOver(JobState.FAILED, "The peer closed the stream.")
         clock = _FirstToken(self._scores, peer)
         try:
-            stream = await self._swarm.open_job(peer, signed.addresses)
+            stream = await self._swarm.open(peer, JOB_PROTOCOL, addresses=signed.addresses)
         except PeerUnreachable as error:
             return JobOver(JobState.DECLINED, str(error))
         async with request_job(stream, request, payer=self._payer, peer=peer) as updates:
@@ -133,8 +135,8 @@ async def open_requester(home: Home, network_file: Path | None) -> AsyncIterator
         store = Store(home.database)
         try:
             money = await trio.to_thread.run_sync(open_money, home, network)
-            async with _swarm_of(network) as swarm:
-                yield Requester(swarm, _payer(money, store), network=network)
+            async with _swarm_of(network) as (swarm, offers):
+                yield Requester(swarm, offers, payer=_payer(money, store), network=network)
         finally:
             store.close()
 
@@ -144,10 +146,12 @@ def _payer(money: Money, store: Store) -> WalletPayer:
 
 
 @asynccontextmanager
-async def _swarm_of(network: Network) -> AsyncIterator[Swarm]:
+async def _swarm_of(network: Network) -> AsyncIterator[tuple[Swarm, OfferExchange]]:
     if not network.bootstrap:
         raise Trouble(f"The network file of {network.name} names no bootstrap peer, so nobody can be found.")
-    swarm = Swarm(Identity(secrets.token_bytes(32)), port=0, bootstrap=network.bootstrap, network=network.name)
+    identity = Identity(secrets.token_bytes(32))
+    swarm = Swarm(identity, port=0, bootstrap=network.bootstrap, network=network.name)
+    offers = OfferExchange(identity, swarm, network=network.name)
     async with trio.open_nursery() as nursery:
         await nursery.start(swarm.run)
         with trio.move_on_after(JOIN_S):
@@ -155,6 +159,6 @@ async def _swarm_of(network: Network) -> AsyncIterator[Swarm]:
                 await trio.sleep(0.02)
         if not swarm.peer_count:
             raise Trouble(f"No bootstrap peer of {network.name} answers. Check that the network is up, then try again.")
-        yield swarm
+        yield swarm, offers
         nursery.cancel_scope.cancel()
 

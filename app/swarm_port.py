@@ -21,7 +21,10 @@ from core.trouble import Trouble, first_of
 from p2p.byte_stream import ByteStream
 from p2p.identity import Identity, IdentityUnusable
 from p2p.job_stream import serve_job
+from p2p.messages import JOB_PROTOCOL
+from p2p.offer_exchange import OfferExchange
 from p2p.row_exchange import RowExchange
+from p2p.row_messages import ROWS_PROTOCOL
 from p2p.swarm import Swarm
 from p2p.swarm_errors import PortInUse, SwarmError
 
@@ -45,18 +48,20 @@ class LibP2PSwarm:
         identity = self._identity()
         exchange = self._rows.exchange(identity)
         swarm = self._open(desk, identity=identity, exchange=exchange)
+        offers = OfferExchange(identity, swarm, network=self._network.name)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(swarm.run)
                 self._swarm = swarm
                 await self._first_peer(swarm)
-                await swarm.announce(offer(swarm.peer_id))
+                await offers.announce(offer(swarm.peer_id))
+                nursery.start_soon(offers.run)
                 task_status.started(Joined(swarm.peer_id, swarm.addresses()))
                 if self._rows.learns:
                     nursery.start_soon(exchange.run, swarm)
                 while True:
                     await trio.sleep(OFFER_EVERY_S)
-                    await swarm.announce(offer(swarm.peer_id))
+                    await offers.announce(offer(swarm.peer_id))
         except* PortInUse as group:
             raise Trouble(f"{first_of(group)} Choose another with --port.", is_final=True) from None
         except* SwarmError as group:
@@ -86,7 +91,8 @@ class LibP2PSwarm:
         async def serve(stream: ByteStream, peer: PeerId) -> None:
             await serve_job(stream, desk, peer=peer, sign=identity.sign)
 
-        swarm.serve(serve, exchange.serve)
+        swarm.serve(JOB_PROTOCOL, serve)
+        swarm.serve(ROWS_PROTOCOL, exchange.serve)
         return swarm
 
     async def _first_peer(self, swarm: Swarm) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from core.trouble import first_of
 from p2p.identity import Identity, IdentityUnusable
+from p2p.offer_exchange import OfferExchange
 from p2p.swarm import Swarm
 from p2p.swarm_errors import SwarmError
 
@@ -53,6 +54,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         network=arguments.network,
         listen_ip=arguments.listen_ip,
     )
+    OfferExchange(identity, swarm, network=arguments.network)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_stop_on_signal, nursery.cancel_scope)

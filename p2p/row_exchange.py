@@ -22,7 +22,16 @@ from p2p.identity import Identity
 from p2p.one_message import receive_message
 from p2p.protocol_error import RemoteProtocolError
 from p2p.row_book import RowBook
-from p2p.row_messages import MAX_QUESTION_BYTES, MAX_ROWS_BYTES, MAX_SETS, GetRows, Rows, SignedRows, rows_bytes
+from p2p.row_messages import (
+    MAX_QUESTION_BYTES,
+    MAX_ROWS_BYTES,
+    MAX_SETS,
+    ROWS_PROTOCOL,
+    GetRows,
+    Rows,
+    SignedRows,
+    rows_bytes,
+)
 from p2p.swarm_errors import PeerUnreachable
 
 QUESTION_S = 5.0
@@ -43,8 +52,8 @@ class Peers(Protocol):
     def peers(self) -> tuple[PeerId, ...]:
         """Who is connected."""
 
-    async def open_rows(self, peer_id: PeerId) -> ByteStream:
-        """A rows stream to this peer. Raises PeerUnreachable."""
+    async def open(self, peer_id: PeerId, protocol: str) -> ByteStream:
+        """A stream to this peer. Raises PeerUnreachable."""
 
 
 class RowPorts(msgspec.Struct, frozen=True):
@@ -93,7 +102,7 @@ class RowExchange:
         """Take what this peer knows; how many sets were believed. Never raises for what the peer does."""
         try:
             with trio.fail_after(ANSWER_S):
-                answer = await _question(await peers.open_rows(peer))
+                answer = await _question(await peers.open(peer, ROWS_PROTOCOL))
         except (PeerUnreachable, StreamBroken, RemoteProtocolError, trio.TooSlowError) as error:
             log.debug("%s did not tell its rows: %s", peer, error)
             return 0

@@ -19,7 +19,7 @@ from core.settings import Settings
 from core.store import KEPT_PEERS, Store
 from p2p.identity import Identity
 from p2p.row_exchange import DAY_S
-from p2p.row_messages import SignedRows, rows_bytes
+from p2p.row_messages import ROWS_PROTOCOL, SignedRows, rows_bytes
 from p2p.swarm import Swarm
 
 GIB = 1 << 30
@@ -56,17 +56,13 @@ async def joined(*pairs: tuple[bytes, SharedRows]) -> AsyncIterator[list[Swarm]]
             for seed, rows in pairs:
                 known = swarms[0].addresses() if swarms else ()
                 swarm = Swarm(Identity(seed), port=0, bootstrap=known, network="test")
-                swarm.serve(_no_jobs, rows.exchange(Identity(seed)).serve)
+                swarm.serve(ROWS_PROTOCOL, rows.exchange(Identity(seed)).serve)
                 await nursery.start(swarm.run)
                 swarms.append(swarm)
             while any(not swarm.peer_count for swarm in swarms):
                 await trio.sleep(0.01)
             yield swarms
             nursery.cancel_scope.cancel()
-
-
-async def _no_jobs(stream: object, peer: object) -> None:
-    raise AssertionError("nobody asked for a job")
 
 
 async def test_nothing_is_told_unless_the_owner_shares(store: Store) -> None:

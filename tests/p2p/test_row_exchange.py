@@ -72,7 +72,7 @@ class Wire:
     def peers(self) -> tuple[PeerId, ...]:
         return (identity(9).peer_id,)
 
-    async def open_rows(self, peer_id: PeerId) -> ByteStream:
+    async def open(self, peer_id: PeerId, protocol: str) -> ByteStream:
         if self._peer is None and not self._says:
             raise PeerUnreachable("Nobody there.")
         ours, theirs = stream_pair()
