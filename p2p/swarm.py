@@ -152,7 +152,3 @@ def _port(addresses: tuple[str, ...]) -> int:
 
 def _names(group: BaseExceptionGroup[Any]) -> str:
     return ", ".join(_names(e) if isinstance(e, BaseExceptionGroup) else type(e).__name__ for e in group.exceptions)
-
-
-def _names(group: BaseExceptionGroup[Any]) -> str:
-    return ", ".join(_names(e) if isinstance(e, BaseExceptionGroup) else type(e).__name__ for e in group.exceptions)
