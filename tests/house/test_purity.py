@@ -26,6 +26,7 @@ PURE = {
     "core.payments.voucher", "core.payments.channel",
     "core.payments.ledger",
     "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book", "p2p.placement",
+    "p2p.path", "p2p.relay_book", "p2p.reach", "p2p.reach_messages",
     "p2p.peer_score", "app.control_protocol", "app.gui.presenter",
 }  # fmt: skip
 IMPURE = {
