@@ -5,12 +5,14 @@ Never reads a file: bytes in, a Network out, and every field is checked.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 import msgspec
 
 Address = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+SWARM_ID_CHARS = 32
 HttpUrl = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+\Z", max_length=300)]
 
 
@@ -31,6 +33,12 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap: tuple[str, ...] = ()
     confirmations: Annotated[int, msgspec.Meta(ge=1, le=200)] = 1
     is_devnet: bool = False
+
+    @property
+    def swarm_id(self) -> str:
+        """What peers of this network call it among themselves: the same only where name, chain and escrow are."""
+        identity = f"starling-swarm-1:{self.name}:{self.chain_id}:{self.escrow.lower()}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:SWARM_ID_CHARS]
 
 
 def load_network(text: bytes, *, source: str) -> Network:

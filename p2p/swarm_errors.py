@@ -21,3 +21,10 @@ class PeerUnreachable(SwarmError):
 
 class LibraryChanged(SwarmError):
     """The installed libp2p is not the one this adapter was written for."""
+
+
+class OtherNetwork(PeerUnreachable):
+    """The peer belongs to another network, whatever its name."""
+
+    def __init__(self) -> None:
+        super().__init__("The peer belongs to another network.")

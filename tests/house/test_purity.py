@@ -27,6 +27,7 @@ PURE = {
     "core.payments.ledger",
     "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book", "p2p.placement",
     "p2p.path", "p2p.relay_book", "p2p.reach", "p2p.reach_messages",
+    "p2p.address_book", "p2p.peer_address", "p2p.peer_record", "p2p.peer_messages", "p2p.peer_choice", "p2p.clock_skew",
     "p2p.peer_score", "app.control_protocol", "app.gui.presenter",
 }  # fmt: skip
 IMPURE = {

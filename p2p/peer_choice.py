@@ -1,0 +1,100 @@
+"""Whom to dial next: enough good peers, of more than one neighbourhood and told of by more than one source.
+
+Pure. Chance comes from whoever asks, as the order of equals does from the peers' ids.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from core.job import PeerId
+from p2p.address_book import AddressBook, KnownPeer, worth
+from p2p.peer_address import group_of, groups_of, ip_of
+
+TARGET_OUTBOUND = 8
+OUTBOUND_A_GROUP = 3
+PRIVATE_A_GROUP = 6
+FIRST_BACKOFF_S = 0.25
+LONGEST_BACKOFF_S = 600.0
+LONGEST_FOR_GOOD_S = 30.0
+GOOD_FOR_S = 86_400.0
+STAY_AT_GIVEN_S = 300.0
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One connection: to whom, at which remote address (a multiaddr), who dialled, and since when (seconds since the
+    epoch). is_relayed: through another peer."""
+
+    peer_id: PeerId
+    address: str
+    is_outbound: bool
+    since: float = 0.0
+    is_relayed: bool = False
+
+
+def worth_dialling(
+    book: AddressBook, links: Iterable[Link], *, now: float, target: int = TARGET_OUTBOUND
+) -> list[KnownPeer]:
+    """Those to dial now, the best first, so many that target outbound connections would stand. New sources come before
+    known ones, and no neighbourhood gets more than a few."""
+    links = tuple(links)
+    outbound = [link for link in links if link.is_outbound]
+    if len(outbound) >= target:
+        return []
+    connected = {link.peer_id for link in links}
+    groups = Counter(group for link in outbound if (group := group_of(ip_of(link.address))))
+    known = (book.get(link.peer_id) for link in outbound)
+    sources = {source_of(peer) for peer in known if peer is not None}
+    ready = [peer for peer in book.peers() if peer.peer_id not in connected and next_try(peer, now) <= now]
+    chosen: list[KnownPeer] = []
+    while ready and len(outbound) + len(chosen) < target:
+        best = max(ready, key=lambda peer: (source_of(peer) not in sources, worth(peer, now), peer.peer_id))
+        ready.remove(best)
+        neighbourhoods = groups_of(best.addresses)
+        if any(groups[group] >= _most(group) for group in neighbourhoods):
+            continue
+        groups.update(neighbourhoods)
+        sources.add(source_of(best))
+        chosen.append(best)
+    return chosen
+
+
+def spared(book: AddressBook, links: Iterable[Link], *, now: float, target: int = TARGET_OUTBOUND) -> list[PeerId]:
+    """Connections to let go: those to peers that the network file names, once target others stand and newcomers may
+    need their places more."""
+    outbound = [(link, book.get(link.peer_id)) for link in links if link.is_outbound]
+    given = [link for link, known in outbound if known is not None and known.is_given]
+    if len(outbound) - len(given) < target:
+        return []
+    return [link.peer_id for link in given if now - link.since > STAY_AT_GIVEN_S]
+
+
+def next_try(known: KnownPeer, now: float) -> float:
+    """When to dial this peer again: doubling, a quarter more or less by chance of its id, sooner for good ones."""
+    if not known.failures:
+        return known.try_at + FIRST_BACKOFF_S if known.try_at else 0.0
+    is_good = known.is_given or now - known.success_at < GOOD_FOR_S
+    longest_s = LONGEST_FOR_GOOD_S if is_good else LONGEST_BACKOFF_S
+    delay_s = min(longest_s, FIRST_BACKOFF_S * 2.0 ** min(known.failures, 16))
+    chance = zlib.crc32(f"{known.peer_id}{known.failures}".encode()) / 2**32
+    return known.try_at + delay_s * (0.75 + 0.5 * chance)
+
+
+def next_due(book: AddressBook, links: Iterable[Link], *, now: float) -> float | None:
+    """When somebody may be dialled next; None while everyone known is connected."""
+    connected = {link.peer_id for link in links}
+    return min((next_try(peer, now) for peer in book.peers() if peer.peer_id not in connected), default=None)
+
+
+def source_of(known: KnownPeer) -> str:
+    """What tells sources apart: how a peer was first learned, and from whom."""
+    return f"{known.sources[0]} {known.teller}" if known.sources else known.teller
+
+
+def _most(group: str) -> int:
+    ip = ip_of(f"/ip{6 if ':' in group else 4}/{group.partition('/')[0]}")
+    return PRIVATE_A_GROUP if ip is not None and ip.is_private else OUTBOUND_A_GROUP
