@@ -6,35 +6,59 @@ libp2p's KadDHT ignores its protocol_prefix and would join the public one: it ge
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import trio
 from libp2p.kad_dht.common import PROTOCOL_ID
-from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.tools.anyio_service import background_trio_service
 
 from core.job import PeerId
+from p2p.libp2p_adapter.bounded_stream import BoundedStream
+from p2p.libp2p_adapter.kademlia import Kademlia
+from p2p.libp2p_adapter.limits import MAX_DHT_ANSWER_BYTES
+from p2p.libp2p_adapter.supervision import supervise
+from p2p.libp2p_adapter.traffic import Traffic
 
 MAX_ASKED = 10
 QUERY_S = 5.0
 
 log = logging.getLogger(__name__)
 
+Reach = Callable[[Any], Awaitable[None]]
+"""Connect to a libp2p peer id at the addresses known for it. Raises PeerUnreachable."""
+
 
 class Dht:
     """One node of one network's DHT, in server mode."""
 
-    def __init__(self, host: Any, network: str) -> None:
-        self._kad = KadDHT(_RenamedHost(host, f"/starling/{network}/kad/1.0.0"), DHTMode.SERVER)
+    def __init__(self, host: Any, network: str, *, reach: Reach, traffic: Traffic) -> None:
+        self._host = _RenamedHost(host, f"/starling/{network}/kad/1.0.0", reach=reach)
+        self._traffic = traffic
+        self._kad = Kademlia(self._host, traffic)
+
+    @property
+    def provider_records(self) -> int:
+        """How many records this node keeps."""
+        return int(self._kad.provider_store.size())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Answer and refresh while inside."""
-        async with background_trio_service(self._kad):
+        """Answer and refresh while inside; a fault of the service restarts it, with all that it knows forgotten."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(supervise, "dht", self._run, traffic=self._traffic))
             yield
+            nursery.cancel_scope.cancel()
+
+    async def _run(self) -> None:
+        try:
+            async with background_trio_service(self._kad) as running:
+                await running.wait_finished()
+        except Exception:
+            self._kad = Kademlia(self._host, self._traffic)
+            raise
 
     async def meet(self, peer_id: Any) -> None:
         """A connected peer may be a node: put it into the routing table."""
@@ -63,9 +87,10 @@ class Dht:
 class _RenamedHost:
     """A host on which Kademlia's protocol has another name."""
 
-    def __init__(self, host: Any, name: str) -> None:
+    def __init__(self, host: Any, name: str, *, reach: Reach) -> None:
         self._host = host
         self._name = name
+        self._reach = reach
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._host, attribute)
@@ -77,7 +102,10 @@ class _RenamedHost:
         self._host.remove_stream_handler(self._renamed(protocol))
 
     async def new_stream(self, peer_id: Any, protocols: list[str]) -> Any:
-        return await self._host.new_stream(peer_id, [self._renamed(protocol) for protocol in protocols])
+        """A stream for one question, by our own dialer: stock dials one address and then gives up for a minute."""
+        await self._reach(peer_id)
+        stream = await self._host.new_stream(peer_id, [self._renamed(protocol) for protocol in protocols])
+        return BoundedStream(stream, most=MAX_DHT_ANSWER_BYTES)
 
     def get_peerstore(self) -> Any:
         return _RenamedStore(self._host.get_peerstore(), self._name)

@@ -23,16 +23,39 @@ KEEPALIVE_IDLE_S = 10
 READ_BYTES = 65_536
 MAX_UNREAD_STREAM_BYTES = 8 << 20
 MAX_UNREAD_CONNECTION_BYTES = 16 << 20
+MAX_UNREAD_TOTAL_BYTES = 256 << 20
+MAX_FRAME_BYTES = 1 << 20
 MAX_STREAMS_A_PEER = 32
+
+MAX_NEGOTIATION_BYTES = 8 << 10
+MAX_HANDSHAKE_BYTES = 64 << 10
+MAX_IDENTIFY_BYTES = 8 << 10
+MAX_PEER_ADDRESSES = 16
+MAX_PEER_PROTOCOLS = 128
+MAX_KNOWN_PEERS = 2_000
+
+DHT_READ_S = 5.0
+DHT_ANSWER_S = 5.0
+MAX_DHT_QUERY_BYTES = 8 << 10
+MAX_DHT_ANSWER_BYTES = 128 << 10
+MAX_DHT_KEY_BYTES = 80
+MAX_DHT_QUERIES_A_SECOND = 20
+PROVIDER_RECORD_S = 3_600.0
+SWEEP_EVERY_S = 30.0
+MAX_PROVIDER_KEYS = 4_096
+MAX_KEYS_A_PROVIDER = 64
+MAX_PROVIDER_ADDRESSES = 8
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True):
-    """How many connections: in all, from one IP address, and of those how many whose handshake isn't done."""
+    """How many connections: inbound in all, from one IP address, of those how many whose handshake is not done yet, and
+    how many more for whom we dial ourselves: strangers who take all inbound slots must not cut us off."""
 
     total: int = 300
     per_ip: int = 16
     half_open_per_ip: int = 8
-    loopback_factor: int = 8
+    loopback_factor: int = 16
+    kept_for_dials: int = 50
 
 
 class InboundCount:
@@ -70,6 +93,53 @@ class InboundCount:
         counter[ip] -= 1
         if counter[ip] <= 0:
             del counter[ip]
+
+
+class UnreadBytes:
+    """How much has arrived that nobody has read: of one peer over all its streams, and of all peers."""
+
+    def __init__(self, *, per_peer: int = MAX_UNREAD_CONNECTION_BYTES, total: int = MAX_UNREAD_TOTAL_BYTES) -> None:
+        self._most = (per_peer, total)
+        self._of: Counter[str] = Counter()
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """Unread bytes of all peers."""
+        return self._total
+
+    def take(self, peer: str, size: int) -> bool:
+        """Keep so many bytes of this peer; False when there is no room for them."""
+        per_peer, total = self._most
+        if self._of[peer] + size > per_peer or self._total + size > total:
+            return False
+        self._of[peer] += size
+        self._total += size
+        return True
+
+    def release(self, peer: str, size: int) -> None:
+        """So many bytes were read, or thrown away."""
+        self._of[peer] -= size
+        self._total -= size
+        if self._of[peer] <= 0:
+            del self._of[peer]
+
+
+class RateLimit:
+    """How many questions each peer has asked in this second. Forgets everybody with each new second."""
+
+    def __init__(self, per_second: int) -> None:
+        self._most = per_second
+        self._second = 0
+        self._asked: Counter[str] = Counter()
+
+    def admits(self, peer: str, *, now: float) -> bool:
+        """Count one more question; False when it is one too many."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._asked.clear()
+        self._asked[peer] += 1
+        return self._asked[peer] <= self._most
 
 
 def _is_loopback(ip: str) -> bool:

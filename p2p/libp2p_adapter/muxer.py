@@ -14,15 +14,19 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, YAMUX_HEADER_FORMAT, Yamux
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 
 from p2p.libp2p_adapter.limits import (
     ABANDON_S,
+    MAX_FRAME_BYTES,
     MAX_UNREAD_CONNECTION_BYTES,
     OPEN_STREAM_S,
     PING_EVERY_S,
     PONG_S,
+    UPGRADE_S,
     WRITE_S,
 )
+from p2p.libp2p_adapter.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +34,23 @@ log = logging.getLogger(__name__)
 class Muxers(MuxerMultistream):  # type: ignore[misc]
     """Agrees on Yamux and makes ours. Stock: negotiates among the classes it was given, then always makes its own."""
 
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__({YAMUX: Muxer}, int(UPGRADE_S))
+        self._traffic = traffic
+
     async def new_conn(self, conn: Any, peer_id: Any) -> Muxer:
         """A muxed connection over this secured one."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        muxed: Muxer = self._annotate_connection(Muxer(conn, peer_id), conn, protocol)
+        muxed: Muxer = self._annotate_connection(Muxer(conn, peer_id, traffic=self._traffic), conn, protocol)
         return muxed
 
 
 class Muxer(Yamux):  # type: ignore[misc]
     """One connection's streams."""
+
+    def __init__(self, conn: Any, peer_id: Any, *, traffic: Traffic) -> None:
+        super().__init__(conn, peer_id)
+        self._traffic = traffic
 
     async def start(self) -> None:
         """Run until the connection ends. Stock: an exception here ends the whole host."""
@@ -67,8 +79,9 @@ class Muxer(Yamux):  # type: ignore[misc]
     async def _read_data_body(self, length: int) -> bytes:
         """The bytes of a data frame. Stock: a peer may fill our memory, whatever window it was given."""
         unread = sum(len(buffer) for buffer in self.stream_buffers.values())
-        if unread + length > MAX_UNREAD_CONNECTION_BYTES:
+        if length > MAX_FRAME_BYTES or unread + length > MAX_UNREAD_CONNECTION_BYTES:
             log.info("a peer sent more than anyone reads; its connection is closed")
+            self._traffic.cut_connections += 1
             await self._abandon()
             raise trio.BrokenResourceError
         return bytes(await super()._read_data_body(length))
@@ -81,6 +94,7 @@ class Muxer(Yamux):  # type: ignore[misc]
                 return
             if not await self._is_answered():
                 log.info("a peer answers no pings; its connection is closed")
+                self._traffic.cut_connections += 1
                 await self._abandon()
                 return
 

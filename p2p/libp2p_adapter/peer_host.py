@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 
 import trio
-from libp2p.peer.id import ID
+from libp2p.abc import ConnectionType
 from multiaddr import Multiaddr
 
 from core.job import PeerId
 from core.trouble import first_of
 from p2p.byte_stream import ByteStream
+from p2p.libp2p_adapter.circuit_frames import HOP, STOP
+from p2p.libp2p_adapter.circuits import Circuits, Reservation
 from p2p.libp2p_adapter.dht import Dht
+from p2p.libp2p_adapter.dialer import Dialer, id_of, is_direct
 from p2p.libp2p_adapter.interfaces import listen_addresses
-from p2p.libp2p_adapter.limits import DIAL_S, DIAL_STAGGER_S, OPEN_STREAM_S, UPGRADE_S, ConnectionLimits
+from p2p.libp2p_adapter.limits import OPEN_STREAM_S, ConnectionLimits, UnreadBytes
+from p2p.libp2p_adapter.links import close_links, links_of, listen_too
 from p2p.libp2p_adapter.network import build_host
+from p2p.libp2p_adapter.relay import Relay
 from p2p.libp2p_adapter.self_test import check_library
 from p2p.libp2p_adapter.swarm_stream import SwarmStream
+from p2p.libp2p_adapter.traffic import Traffic
+from p2p.path import Path
+from p2p.peer_choice import Link
+from p2p.relay_book import RelayBook
 from p2p.swarm_errors import PeerUnreachable, PortInUse, SwarmError
-
-MAX_ADDRESSES = 8
+from p2p.swarm_metrics import SwarmMetrics
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +46,22 @@ class PeerHost:
         check_library()
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it warns of every stream that ends
         self._changed = trio.Event()
-        self._host = build_host(seed, limits=limits, on_change=self._tell_change)
-        self._dht = Dht(self._host, network)
+        self._traffic = Traffic()
+        self._unread = UnreadBytes()
+        self._host = build_host(seed, limits=limits, traffic=self._traffic, on_change=self._tell_change)
+        self._dht = Dht(self._host, network, reach=self._reach, traffic=self._traffic)
+        own_id = PeerId(str(self._host.get_id()))
+        self._circuits = Circuits(own_id, self._host.get_network(), open_stream=self.open_stream)
+        self._dialer = Dialer(self._host, self._circuits)
+        self.accept(STOP, self._circuits.serve_stop)
+        self._public: tuple[str, ...] = ()
         self._nursery: trio.Nursery | None = None
 
     def accept(self, protocol: str, accept: Accept) -> None:
         """Call accept with each inbound stream of this protocol; the stream is let go when it returns."""
 
         async def serve(net_stream: Any) -> None:
-            stream = SwarmStream(net_stream)
+            stream = SwarmStream(net_stream.inner, self._unread)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(stream.pump)
@@ -74,29 +88,107 @@ class PeerHost:
             self._host.get_network().close_sockets()
 
     def addresses(self) -> tuple[str, ...]:
-        """Where we listen, each with our peer id."""
-        return tuple(str(address) for address in self._host.get_addrs())
+        """Where to dial us, each with our peer id: where strangers reached us, by relays, and where we listen."""
+        relayed = [held.address for held in self._circuits.reservations()]
+        self._host.reached_at = tuple(Multiaddr(address) for address in (*self._public, *relayed))
+        return tuple(dict.fromkeys(str(address) for address in self._host.get_addrs()))
+
+    def listens_at(self) -> tuple[tuple[str, int], ...]:
+        """The IP addresses and ports of our own sockets."""
+        parts = [str(address).split("/") for address in self._host.get_transport_addrs()]
+        return tuple((part[2], int(part[4])) for part in parts)
+
+    def set_public(self, addresses: Sequence[str]) -> None:
+        """Say from now on that strangers reach us there (addresses without an id)."""
+        self._public = tuple(f"{address}/p2p/{self._host.get_id()}" for address in addresses)
+        self.addresses()
+        self._tell_change()
 
     def connected(self) -> tuple[PeerId, ...]:
         """The peers we are connected to."""
         return tuple(PeerId(str(peer)) for peer in self._host.get_connected_peers())
 
+    def path_of(self, peer_id: PeerId) -> Path | None:
+        """How bytes to this peer go; None where we are not connected."""
+        connections = self._host.get_network().get_connections(id_of(peer_id))
+        if not connections:
+            return None
+        is_relayed = all(one.get_connection_type() is ConnectionType.RELAYED for one in connections)
+        return Path.RELAYED if is_relayed else Path.DIRECT
+
+    def seen_at(self, peer_id: PeerId) -> tuple[str, int] | None:
+        """The IP address and port from which a peer is connected to us directly."""
+        connections = self._host.get_network().get_connections(id_of(peer_id))
+        found = (one.muxed_conn.get_remote_address() for one in connections)
+        return next(filter(None, found), None)
+
+    def serve_relay(self, book: RelayBook) -> None:
+        """Carry others' connections from now on, within the book's limits."""
+
+        def seen_at(peer_id: PeerId) -> str:
+            return (self.seen_at(peer_id) or ("", 0))[0]
+
+        self.accept(HOP, Relay(book, open_stream=self.open_stream, seen_at=seen_at).serve)
+
+    def relays(self) -> tuple[PeerId, ...]:
+        """The peers we are connected to directly that say they are relays."""
+        store = self._host.get_peerstore()
+        return tuple(
+            peer for peer in self.connected() if self.path_of(peer) is Path.DIRECT and HOP in _protocols(store, peer)
+        )
+
+    async def reserve(self, relay: PeerId) -> Reservation:
+        """Let others reach us through this connected relay. Raises PeerUnreachable."""
+        where = self.seen_at(relay)
+        if where is None:
+            raise PeerUnreachable("The relay is not connected directly.")
+        address = f"/ip{6 if ':' in where[0] else 4}/{where[0]}/tcp/{where[1]}/p2p/{relay}"
+        held = await self._circuits.reserve(relay, relay_address=address)
+        self.addresses()
+        self._tell_change()
+        return held
+
+    def reservations(self) -> tuple[Reservation, ...]:
+        """What relays have promised us, and hold while we are connected to them."""
+        for held in self._circuits.reservations():
+            if self.path_of(held.relay) is not Path.DIRECT:
+                self._circuits.forget(held.relay)
+        return self._circuits.reservations()
+
+    def metrics(self) -> SwarmMetrics:
+        """What has been carried and refused so far."""
+        connections = len(self._host.get_network().get_connections())
+        return self._traffic.snapshot(connections=connections, provider_records=self._dht.provider_records)
+
+    async def listen_at(self, ips: Sequence[str], port: int) -> None:
+        """Listen at these too, as far as the system lets us."""
+        await listen_too(self._host.get_network(), ips, port=port)
+
+    def links(self) -> tuple[Link, ...]:
+        """Every connection, once a peer."""
+        return links_of(self._host.get_network())
+
+    async def disconnect(self, peer_id: PeerId) -> None:
+        """Close the connections to this peer. Bounded; never raises."""
+        await close_links(self._host.get_network(), id_of(peer_id))
+
     async def wait_change(self) -> None:
         """Until a peer has come or gone."""
         await self._changed.wait()
 
-    async def connect(self, peer_id: PeerId, addresses: Sequence[str]) -> None:
-        """Connect, trying all addresses, each a little after the one before. Raises PeerUnreachable."""
+    async def connect(self, peer_id: PeerId, addresses: Sequence[str], *, from_port: bool = False) -> None:
+        """Connect, trying all addresses, relays a little later (Dialer.connect). Raises PeerUnreachable."""
         if peer_id in self.connected():
             return
-        usable = [address for address in addresses if _is_usable(address)][:MAX_ADDRESSES]
-        async with trio.open_nursery() as nursery:
-            for place, address in enumerate(usable):
-                won = nursery.cancel_scope
-                nursery.start_soon(partial(self._dial, peer_id, address, delay_s=place * DIAL_STAGGER_S, won=won))
+        await self._dialer.connect(peer_id, addresses, from_port=from_port)
         if peer_id not in self.connected():
             raise PeerUnreachable("The peer does not answer at any address known for it.")
-        await self._dht.meet(_id(peer_id))
+        await self._dht.meet(id_of(peer_id))
+
+    async def dial_once(self, peer_id: PeerId, addresses: Sequence[str]) -> bool:
+        """Dial a peer that we are not connected to, to see whether it can be; the connection stays, if there is one."""
+        await self._dialer.connect(peer_id, [address for address in addresses if is_direct(address)])
+        return self.path_of(peer_id) is Path.DIRECT
 
     async def open_stream(self, peer_id: PeerId, protocol: str) -> ByteStream:
         """A stream to a connected peer; the caller must close or reset it. Raises PeerUnreachable."""
@@ -104,7 +196,7 @@ class PeerHost:
             raise PeerUnreachable("The peer is not connected.")
         try:
             with trio.fail_after(OPEN_STREAM_S):
-                stream = SwarmStream(await self._host.new_stream(_id(peer_id), [protocol]))
+                stream = SwarmStream(await self._host.new_stream(id_of(peer_id), [protocol]), self._unread)
         except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means no stream
             raise PeerUnreachable(f"The peer opens no stream: {type(error).__name__}.") from error
         self._nursery.start_soon(stream.pump)
@@ -128,34 +220,20 @@ class PeerHost:
                 self._nursery = None
                 await self._host.get_network().take_leave()
 
-    async def _dial(self, peer_id: PeerId, address: str, *, delay_s: float, won: trio.CancelScope) -> None:
-        await trio.sleep(delay_s)
-        try:
-            with trio.fail_after(DIAL_S + UPGRADE_S):
-                peer = _id(peer_id)
-                self._host.get_peerstore().add_addrs(peer, [Multiaddr(address)], 3_600)
-                await self._host.get_network().dial_addr(Multiaddr(address), peer)
-        except Exception as error:  # noqa: BLE001  any fault of one address leaves the others
-            log.debug("dialling %s failed: %s", peer_id, type(error).__name__)
-            return
-        won.cancel()
+    async def _reach(self, peer: Any) -> None:
+        """Connect to a peer that the DHT names, at the addresses that it gave."""
+        if not self._host.get_network().get_connections(peer):
+            store = self._host.get_peerstore()
+            known = store.addrs(peer) if store.has_peer(peer) else []
+            await self.connect(PeerId(str(peer)), [str(address) for address in known])
 
     def _tell_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
 
-def _id(peer_id: PeerId) -> ID:
+def _protocols(store: Any, peer_id: PeerId) -> list[str]:
     try:
-        return ID.from_base58(peer_id)
-    except ValueError as error:
-        raise PeerUnreachable("This is no peer id.") from error
-
-
-def _is_usable(address: str) -> bool:
-    """Plain TCP on an IP address; relays, names and other transports are for later."""
-    try:
-        names = [protocol.name for protocol in Multiaddr(address).protocols()]
-    except Exception:  # noqa: BLE001  addresses come from strangers, and multiaddr raises many kinds
-        return False
-    return names in (["ip4", "tcp"], ["ip4", "tcp", "p2p"], ["ip6", "tcp"], ["ip6", "tcp", "p2p"])
+        return list(store.get_protocols(id_of(peer_id)))
+    except Exception:  # noqa: BLE001  the store raises for whom it does not know
+        return []

@@ -6,22 +6,30 @@ from collections import deque
 from typing import Any
 
 import trio
+from libp2p.abc import ConnectionType
 from libp2p.network.stream.exceptions import StreamEOF
 
 from p2p.byte_stream import StreamBroken
-from p2p.libp2p_adapter.limits import CLOSE_S, MAX_UNREAD_STREAM_BYTES, READ_BYTES, WRITE_S
+from p2p.libp2p_adapter.limits import CLOSE_S, MAX_UNREAD_STREAM_BYTES, READ_BYTES, WRITE_S, UnreadBytes
 
 
 class SwarmStream:
     """Implements p2p.byte_stream.ByteStream. Someone must run pump() while the stream is in use."""
 
-    def __init__(self, net_stream: Any) -> None:
+    def __init__(self, net_stream: Any, unread: UnreadBytes | None = None) -> None:
         self._net = net_stream
+        self._peer = str(net_stream.muxed_conn.peer_id)
+        self._all_unread = unread or UnreadBytes()
         self._arrived: deque[bytes] = deque()
         self._unread = 0
         self._is_at_end = False
         self._fault = ""
         self._wake = trio.Event()
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether its connection goes through a relay."""
+        return bool(self._net.muxed_conn.get_connection_type() is ConnectionType.RELAYED)
 
     async def pump(self) -> None:
         """Read until the stream ends. Never paused: a writer whose window stays shut for 5 s resets (stock Yamux)."""
@@ -49,8 +57,7 @@ class SwarmStream:
             self._wake = trio.Event()
             await self._wake.wait()
         received = b"".join(self._arrived)
-        self._arrived.clear()
-        self._unread = 0
+        self._forget()
         return received
 
     async def write(self, sent: bytes) -> None:
@@ -79,6 +86,7 @@ class SwarmStream:
     async def reset(self) -> None:
         """See ByteStream. On a stream that both sides closed it only forgets it."""
         self._fault = self._fault or "The stream was reset."
+        self._forget()
         self._wake.set()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
             try:
@@ -90,9 +98,15 @@ class SwarmStream:
         if not received:
             self._is_at_end = True
             return
-        self._unread += len(received)
-        if self._unread > MAX_UNREAD_STREAM_BYTES:
+        is_room = self._unread + len(received) <= MAX_UNREAD_STREAM_BYTES
+        if not is_room or not self._all_unread.take(self._peer, len(received)):
             self._fault = "The peer sent more than anyone reads."
             return
+        self._unread += len(received)
         self._arrived.append(received)
         self._wake.set()
+
+    def _forget(self) -> None:
+        self._all_unread.release(self._peer, self._unread)
+        self._arrived.clear()
+        self._unread = 0

@@ -22,7 +22,8 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.utils.multiaddr_utils import extract_ip_from_multiaddr, multiaddr_from_socket
 from multiaddr import Multiaddr
 
-from p2p.libp2p_adapter.limits import KEEPALIVE_IDLE_S, TCP_DEAD_S, WRITE_S
+from p2p.libp2p_adapter.limits import KEEPALIVE_IDLE_S, MAX_HANDSHAKE_BYTES, READ_BYTES, TCP_DEAD_S, WRITE_S
+from p2p.libp2p_adapter.traffic import Traffic
 from p2p.swarm_errors import PortInUse
 
 BACKLOG = 128
@@ -31,10 +32,35 @@ log = logging.getLogger(__name__)
 
 
 class WholeWrites(TrioTCPStream):  # type: ignore[misc]
-    """A TCP stream whose writes finish or kill the connection; a caller's cancellation waits for that."""
+    """A TCP stream whose writes finish or kill the connection; a caller's cancellation waits for that.
+
+    Until lift() it is a stranger's, and may bring only a handshake.
+    """
+
+    def __init__(self, stream: trio.SocketStream, traffic: Traffic) -> None:
+        super().__init__(stream)
+        self._traffic = traffic
+        self._left = MAX_HANDSHAKE_BYTES
+        self._is_proven = False
+
+    def lift(self) -> None:
+        """The peer has proven who it is: what it sends is bounded above this, by stream and connection."""
+        self._is_proven = True
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Stock asks the system for as many bytes as the other side announced, whoever it is."""
+        received = bytes(await super().read(READ_BYTES if n is None else min(n, READ_BYTES)))
+        self._traffic.bytes_in += len(received)
+        if self._is_proven:
+            return received
+        self._left -= len(received)
+        if self._left < 0:
+            raise ConnectionClosedError("the handshake is too long", transport="tcp")
+        return received
 
     async def write(self, data: bytes) -> None:
         """Raises ConnectionClosedError when the peer does not take the bytes in time."""
+        self._traffic.bytes_out += len(data)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_S):
             await super().write(data)
             return
@@ -45,19 +71,20 @@ class WholeWrites(TrioTCPStream):  # type: ignore[misc]
 class Tcp(TCP):  # type: ignore[misc]
     """libp2p's TCP transport with our listener and our sockets, all of which it can close."""
 
-    def __init__(self) -> None:
+    def __init__(self, traffic: Traffic) -> None:
         super().__init__()
+        self._traffic = traffic
         self._open: WeakSet[trio.SocketStream | trio.SocketListener] = WeakSet()
 
     async def _dial_resolved(self, maddr: Multiaddr, source: tuple[str, int] | None = None) -> RawConnection:
         raw = await super()._dial_resolved(maddr, source)
         self._open.add(raw.stream.stream)
-        raw.stream = _hardened(raw.stream.stream)
+        raw.stream = _hardened(raw.stream.stream, self._traffic)
         return raw
 
     def create_listener(self, handler_function: Any) -> Listener:
         """A listener that calls handler_function with each newcomer's stream."""
-        return Listener(handler_function, self._open)
+        return Listener(handler_function, self._open, traffic=self._traffic)
 
     def close_all(self) -> None:
         """Close every socket, at once."""
@@ -68,8 +95,11 @@ class Tcp(TCP):  # type: ignore[misc]
 class Listener(IListener):  # type: ignore[misc]
     """One listening socket, owned alone. The swarm sets background_nursery before it calls listen."""
 
-    def __init__(self, accept: Any, opened: WeakSet[trio.SocketStream | trio.SocketListener]) -> None:
+    def __init__(
+        self, accept: Any, opened: WeakSet[trio.SocketStream | trio.SocketListener], *, traffic: Traffic
+    ) -> None:
         self._accept = accept
+        self._traffic = traffic
         self._open = opened
         self._sockets: list[trio.SocketListener] = []
         self._scope = trio.CancelScope()
@@ -86,6 +116,8 @@ class Listener(IListener):  # type: ignore[misc]
             if error.errno == errno.EADDRINUSE:
                 raise PortInUse(port) from error
             raise
+        for listener in self._sockets:
+            _let_dials_share(listener.socket)
         self._open.update(self._sockets)
         await self.background_nursery.start(self._serve)
 
@@ -107,12 +139,19 @@ class Listener(IListener):  # type: ignore[misc]
     async def _greet(self, stream: trio.SocketStream) -> None:
         self._open.add(stream)
         try:
-            await self._accept(_hardened(stream))
+            await self._accept(_hardened(stream, self._traffic))
         except Exception as error:  # noqa: BLE001  a newcomer's fault must not end the listener
             log.debug("a newcomer failed: %s", type(error).__name__)
 
 
-def _hardened(stream: trio.SocketStream) -> WholeWrites:
+def _let_dials_share(listening: trio.socket.SocketType) -> None:
+    """Our own dials may leave from this port, as hole punching needs. Set after binding, so that binding was exclusive:
+    a second process that wants to listen here doesn't set it before it binds, and is refused."""
+    if hasattr(socket, "SO_REUSEPORT"):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _hardened(stream: trio.SocketStream, traffic: Traffic) -> WholeWrites:
     """Set what the kernel can do to notice a dead peer: TCP_USER_TIMEOUT and keepalive."""
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     if sys.platform == "linux":
@@ -127,4 +166,4 @@ def _hardened(stream: trio.SocketStream) -> WholeWrites:
             stream.setsockopt(level, option, value)
         except OSError:  # the peer is gone already, or the system lacks the option
             break
-    return WholeWrites(stream)
+    return WholeWrites(stream, traffic)
