@@ -22,6 +22,7 @@ ONE_SUCCESS_EVERY_S = 3_600.0
 PINNED_FROM = 2
 PINNED_A_GROUP = 2
 HANDED_ON_FOR_S = 3_600.0
+FOREIGN_S = 600.0
 DAY_S = 86_400.0
 
 
@@ -151,10 +152,18 @@ class AddressBook:
         self._keep(known)
 
     def drop(self, peer_id: PeerId) -> None:
-        """Forget a peer: it belongs elsewhere."""
+        """Forget a peer."""
         if self._known.pop(peer_id, None) is not None:
             self._taken.subtract(self._places.pop(peer_id))
             self._taken += Counter()  # those at zero go
+
+    def disown(self, peer_id: PeerId, *, now: float) -> None:
+        """Forget a peer of another network; one that our network file names is tried again, much later."""
+        known = self._known.get(peer_id)
+        if known is None or not known.is_given:
+            self.drop(peer_id)
+            return
+        self._keep(msgspec.structs.replace(known, failures=known.failures + 1, try_at=now + FOREIGN_S))
 
     def forgive(self) -> None:
         """Our own network changed or we slept: nobody's failures say anything now."""

@@ -15,7 +15,7 @@ from p2p.peer_address import MAX_ADDRESSES, is_plausible
 
 LIFE_S = 7_200.0
 RENEW_S = 1_800.0
-MAX_SKEW_S = 120.0
+MAX_SKEW_S = 900.0
 MAX_SWARM_CHARS = 64
 
 

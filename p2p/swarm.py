@@ -1,46 +1,74 @@
-"""This peer in the swarm: whom it is connected to, and the streams between them.
+"""This peer in the swarm: whom it knows and is connected to, and the streams between them.
 
-Owns the host and restarts it when libp2p fails. Knows no libp2p type (the adapter does), and nothing of what is said.
+Owns the host and restarts it when libp2p fails; keeps connected by its address book. Knows no libp2p type (the adapter
+does), and nothing of what is said but the hello: whoever is of another network gets no stream.
 """
 
 from __future__ import annotations
 
 import logging
-import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from core.job import PeerId
 from core.trouble import first_of
+from p2p.address_book import AddressBook, Heard, Source
 from p2p.byte_stream import ByteStream
+from p2p.clock_skew import ClockSkew
+from p2p.connector import Connector, ConnectorPorts
+from p2p.greeting import Greeted, Greeter, GreetingPorts
 from p2p.identity import Identity
+from p2p.libp2p_adapter.interfaces import listen_addresses
 from p2p.libp2p_adapter.peer_host import PeerHost
-from p2p.swarm_errors import PeerUnreachable, PortInUse, SwarmError
+from p2p.path import Path
+from p2p.peer_address import group_of, ip_of
+from p2p.peer_choice import TARGET_OUTBOUND, Link
+from p2p.peer_messages import HELLO_PROTOCOL
+from p2p.peer_record import OwnRecord, SignedRecord, record_fault
+from p2p.relay_book import RelayBook
+from p2p.swarm_errors import OtherNetwork, PeerUnreachable, PortInUse, SwarmError
+from p2p.wakefulness import Moment, jumped
 
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 30.0
-LOOK_AGAIN_S = 60.0
+LOOK_ROUND_S = 5.0
 
 log = logging.getLogger(__name__)
 
 ServeStream = Callable[[ByteStream, PeerId], Awaitable[None]]
+Beside = Callable[[PeerHost], Awaitable[None]]
 
 
 class Swarm:
-    """One peer of one network. Run it in a nursery; everything else works while it runs."""
+    """One peer of one network (its swarm id). Run it in a nursery; everything else works while it runs. book: whom we
+    know, the bootstrap peers from the start; target_outbound: how many connections it dials by itself."""
+
+    target_outbound = TARGET_OUTBOUND
 
     def __init__(
         self, identity: Identity, *, port: int, bootstrap: tuple[str, ...], network: str, listen_ip: str = "127.0.0.1"
     ) -> None:
         self._identity = identity
         self._listen = (listen_ip, port)
-        self._bootstrap = bootstrap
         self._network = network
         self._host: PeerHost | None = None
         self._served: dict[str, ServeStream] = {}
+        self._beside: list[Beside] = []
+        self._relay: RelayBook | None = None
+        self._since: dict[PeerId, float] = {}
         self._changed = trio.Event()
+        self.book = AddressBook(identity.peer_id)
+        self.skew = ClockSkew()
+        self._record = OwnRecord(identity, self.addresses, swarm=network)
+        self._greeter = Greeter(network, self._greeting_ports())
+        for address in bootstrap:
+            peer_id = PeerId(address.rpartition("/p2p/")[2])
+            self.book.hear(Heard(peer_id, (address,), Source.NETWORK_FILE), now=time.time())
+        self.serve(HELLO_PROTOCOL, self._greeter.serve)
 
     @property
     def peer_id(self) -> PeerId:
@@ -56,26 +84,76 @@ class Swarm:
         """The peers we are connected to."""
         return self._host.connected() if self._host is not None else ()
 
+    def path_of(self, peer_id: PeerId) -> Path | None:
+        """Whether bytes to this peer go directly or through a relay; None where it is not connected."""
+        return self._host.path_of(peer_id) if self._host is not None else None
+
+    def beside(self, run: Beside) -> None:
+        """Run this with every host that is started, until it ends. Call it before run."""
+        self._beside.append(run)
+
+    def serve_relay(self, book: RelayBook) -> None:
+        """Carry others' connections, within the book's limits. Call it before run."""
+        self._relay = book
+
     def addresses(self) -> tuple[str, ...]:
-        """Where we listen, each with our peer id; empty while the host is down."""
+        """Where we can be dialled, each with our peer id; empty while the host is down."""
         return self._host.addresses() if self._host is not None else ()
+
+    def links(self) -> tuple[Link, ...]:
+        """Our connections, each with its age."""
+        links = self._host.links() if self._host is not None else ()
+        return tuple(msgspec.structs.replace(k, since=self._since.setdefault(k.peer_id, time.time())) for k in links)
+
+    def record(self) -> SignedRecord:
+        """Where we may be dialled, signed."""
+        return self._record.at(self.now())
+
+    def now(self) -> float:
+        """Seconds since the epoch by the peers' clocks, where ours is off by more than a minute."""
+        return time.time() + self.skew.correction_s()
 
     async def wait_change(self) -> None:
         """Until a peer has come or gone, or the host has."""
         await self._changed.wait()
 
     def serve(self, protocol: str, serve: ServeStream) -> None:
-        """Call this with each inbound stream of a protocol. Streams of protocols that nobody serves are refused."""
-        self._served[protocol] = serve
+        """Call this with each inbound stream of a protocol. Streams of protocols that nobody serves are refused, and so
+        is whoever belongs to another network."""
+
+        async def guarded(stream: ByteStream, peer: PeerId) -> None:
+            if self._greeter.is_foreign(peer) and protocol != HELLO_PROTOCOL:
+                await stream.reset()
+                return
+            await serve(stream, peer)
+
+        self._served[protocol] = guarded
         if self._host is not None:
-            self._host.accept(protocol, serve)
+            self._host.accept(protocol, guarded)
 
     async def open(self, peer_id: PeerId, protocol: str, *, addresses: tuple[str, ...] = ()) -> ByteStream:
         """A stream to this peer, dialled if need be; whoever gets it must reset it. Raises PeerUnreachable."""
+        await self.reach(peer_id, addresses)
+        return await self._open_stream(peer_id, protocol)
+
+    async def reach(self, peer_id: PeerId, addresses: tuple[str, ...] = ()) -> None:
+        """Be connected to this peer, at these addresses or those in the book. Raises PeerUnreachable, OtherNetwork."""
         if self._host is None:
             raise PeerUnreachable("This peer is not in the network now.")
-        await self._host.connect(peer_id, addresses)
-        return await self._host.open_stream(peer_id, protocol)
+        try:
+            if self._greeter.is_foreign(peer_id):
+                raise OtherNetwork
+            if peer_id not in self._host.connected():
+                await self._dial(self._host, peer_id, addresses=addresses)
+            await self._greeter.greet(peer_id)
+        except OtherNetwork:
+            self.book.disown(peer_id, now=time.time())
+            raise
+
+    async def let_go(self, peer_id: PeerId) -> None:
+        """Close the connection to this peer."""
+        if self._host is not None:
+            await self._host.disconnect(peer_id)
 
     async def provide(self, key: bytes) -> bool:
         """Publish a provider record for this multihash; False when no peer took it."""
@@ -111,39 +189,105 @@ class Swarm:
         host = PeerHost(self._identity.seed, network=self._network)
         for protocol, serve in self._served.items():
             host.accept(protocol, serve)
+        if self._relay is not None:
+            host.serve_relay(self._relay)
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run, *self._listen)
             self._host = host
             self._listen = (self._listen[0], self._listen[1] or _port(host.addresses()))
-            for address in self._bootstrap:
-                nursery.start_soon(self._stay_joined, host, address)
+            nursery.start_soon(self._connector().run)
             nursery.start_soon(self._pass_changes_on, host)
+            nursery.start_soon(self._look_round, host)
+            for run in self._beside:
+                nursery.start_soon(run, host)
             task_status.started()
 
+    def _connector(self) -> Connector:
+        ports = ConnectorPorts(
+            links=self.links,
+            reach=self.reach,
+            let_go=self.let_go,
+            changed=lambda: self._changed,
+            clock=time.time,
+        )
+        return Connector(self.book, ports, target=self.target_outbound)
+
+    def _greeting_ports(self) -> GreetingPorts:
+        return GreetingPorts(
+            open=self._open_stream,
+            let_go=self.let_go,
+            greeted=self._greeted,
+            record=self.record,
+            clock=time.time,
+        )
+
+    async def _open_stream(self, peer_id: PeerId, protocol: str) -> ByteStream:
+        if self._host is None:
+            raise PeerUnreachable("This peer is not in the network now.")
+        return await self._host.open_stream(peer_id, protocol)
+
+    async def _dial(self, host: PeerHost, peer_id: PeerId, *, addresses: tuple[str, ...]) -> None:
+        known = self.book.get(peer_id)
+        try:
+            await host.connect(peer_id, tuple(dict.fromkeys((*addresses, *(known.addresses if known else ())))))
+        except PeerUnreachable:
+            self.book.failed(peer_id, now=time.time())
+            raise
+        self.book.succeeded(peer_id, self._address_of(peer_id), now=time.time())
+
+    def _greeted(self, greeted: Greeted) -> None:
+        """A peer of our swarm: what it says of its clock and of itself."""
+        peer, now = greeted.peer_id, self.now()
+        known, group = self.book.get(peer), group_of(ip_of(self._address_of(peer)))
+        is_trusted = known is not None and known.is_given
+        self.skew.note(peer, greeted.skew_s, group=group, is_trusted=is_trusted)
+        signed = greeted.record
+        if signed is None or signed.record.peer_id != peer or record_fault(signed, swarm=self._network, now=self.now()):
+            return
+        heard = Heard(peer, signed.record.addresses, Source.INBOUND, teller=group or peer, record=signed)
+        self.book.hear(heard, now=now)
+
+    def _address_of(self, peer_id: PeerId) -> str:
+        return next((link.address for link in self.links() if link.peer_id == peer_id), "")
+
     async def _pass_changes_on(self, host: PeerHost) -> None:
-        while True:
-            self._tell_change()
-            await host.wait_change()
+        """Tell whoever waits, and say hello to those whom libp2p dialled by itself."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                connected = set(host.connected())
+                self._since = {peer: at for peer, at in self._since.items() if peer in connected}
+                self._greeter.forget(connected)
+                for link in self.links():
+                    if link.is_outbound:
+                        nursery.start_soon(self._greet, link.peer_id)
+                self._tell_change()
+                await host.wait_change()
+
+    async def _greet(self, peer_id: PeerId) -> None:
+        try:
+            await self._greeter.greet(peer_id)
+        except PeerUnreachable as error:
+            log.debug("%s was let go: %s", peer_id, error)
+            self.book.disown(peer_id, now=time.time())
 
     def _tell_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def _stay_joined(self, host: PeerHost, address: str) -> None:
-        """Keep connected to one bootstrap peer, with back-off while it is away."""
-        peer_id = PeerId(address.rpartition("/p2p/")[2])
-        backoff_s = FIRST_BACKOFF_S
-        while peer_id != self.peer_id:
-            if peer_id in host.connected():
-                backoff_s = FIRST_BACKOFF_S
-                with trio.move_on_after(LOOK_AGAIN_S):
-                    await host.wait_change()
+    async def _look_round(self, host: PeerHost) -> None:
+        """Notice sleep, a clock that was set and new addresses of this computer: then everybody is tried anew."""
+        ips = listen_addresses(self._listen[0])
+        while True:
+            before = Moment(time.time(), trio.current_time())
+            await trio.sleep(LOOK_ROUND_S)
+            after, found = Moment(time.time(), trio.current_time()), listen_addresses(self._listen[0])
+            if found == ips and not jumped(before, after, expected_s=LOOK_ROUND_S):
                 continue
-            try:
-                await host.connect(peer_id, (address,))
-            except PeerUnreachable:
-                await trio.sleep(backoff_s * random.uniform(0.75, 1.25))
-                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+            log.info("this computer slept, or its addresses changed: peers are tried anew")
+            await host.listen_at([ip for ip in found if ip not in ips], self._listen[1])
+            ips = found
+            self.book.forgive()
+            self._tell_change()
 
 
 def _port(addresses: tuple[str, ...]) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import trio
 from libp2p.abc import INetConn
+from multiaddr import Multiaddr
 
 from core.job import PeerId
 from p2p.libp2p_adapter.limits import CLOSE_S
 from p2p.peer_choice import Link
+from p2p.swarm_errors import PortInUse
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,15 @@ async def close_links(network: Any, peer_id: Any) -> None:
                 await connection.close()
             except Exception as error:  # noqa: BLE001  libp2p raises many kinds; the connection is no use either way
                 log.debug("a connection did not close politely: %s", type(error).__name__)
+
+
+async def listen_too(network: Any, ips: Sequence[str], *, port: int) -> None:
+    """Listen at more addresses of this computer; one that cannot be had is left out."""
+    for ip in ips:
+        try:
+            await network.listen(Multiaddr(f"/ip{6 if ':' in ip else 4}/{ip}/tcp/{port}"))
+        except (OSError, PortInUse) as error:
+            log.info("one new address cannot be listened on: %s", type(error).__name__)
 
 
 def _remote(connection: INetConn) -> str:
