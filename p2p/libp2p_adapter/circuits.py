@@ -64,7 +64,7 @@ class Circuits:
         self._reservations.pop(relay, None)
 
     async def reserve(self, relay: PeerId, *, relay_address: str) -> Reservation:
-        """Ask a connected relay to let others reach us through it, or to go on doing so. relay_address: where others may
+        """Ask a connected relay to let others reach us through it, or to go on with that. relay_address: where others may
         dial the relay, with its id. Raises PeerUnreachable."""
         answer, _ = await self._ask(relay, pb.HopMessage(type=pb.HopMessage.RESERVE))
         lasts_s = min(answer.reservation.expire - time.time(), MAX_RESERVATION_S)

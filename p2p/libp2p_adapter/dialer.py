@@ -24,6 +24,7 @@ MAX_ADDRESSES = 8
 MAX_CIRCUITS = 4
 CIRCUIT_DELAY_S = 0.75
 CIRCUIT_DIAL_S = 20.0
+PORT_TAKEN_S = 0.05
 RELAY_MARK = "/p2p-circuit"
 DIRECT = (["ip4", "tcp"], ["ip4", "tcp", "p2p"], ["ip6", "tcp"], ["ip6", "tcp", "p2p"])
 
@@ -58,8 +59,18 @@ class Dialer:
         with trio.fail_after(DIAL_S + UPGRADE_S):
             where = Multiaddr(address)
             self._host.get_peerstore().add_addrs(target, [where], 3_600)
+            network = self._host.get_network()
             source = self._source(where) if from_port else None
-            await self._host.get_network().dial_addr(where, target, source)
+            if source is None:
+                await network.dial_addr(where, target)
+                return
+            began = trio.current_time()
+            try:
+                await network.dial_addr(where, target, source)
+            except Exception:
+                if trio.current_time() - began > PORT_TAKEN_S:
+                    raise
+                await network.dial_addr(where, target)  # an earlier connection from this port still lingers
 
     async def _dial_relayed(self, peer_id: PeerId, address: str) -> None:
         relay_address = address.partition(RELAY_MARK)[0]

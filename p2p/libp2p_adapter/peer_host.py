@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 from libp2p.abc import ConnectionType
+from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
 from core.job import PeerId
@@ -131,11 +132,9 @@ class PeerHost:
         self.accept(HOP, Relay(book, open_stream=self.open_stream, seen_at=seen_at).serve)
 
     def relays(self) -> tuple[PeerId, ...]:
-        """The peers we are connected to directly that say they are relays."""
+        """The peers that say they are relays, and that we have dialled, so that we know where."""
         store = self._host.get_peerstore()
-        return tuple(
-            peer for peer in self.connected() if self.path_of(peer) is Path.DIRECT and HOP in _protocols(store, peer)
-        )
+        return tuple(peer for peer in self.connected() if self._is_dialled(peer) and HOP in _protocols(store, peer))
 
     async def reserve(self, relay: PeerId) -> Reservation:
         """Let others reach us through this connected relay. Raises PeerUnreachable."""
@@ -219,6 +218,10 @@ class PeerHost:
             finally:
                 self._nursery = None
                 await self._host.get_network().take_leave()
+
+    def _is_dialled(self, peer_id: PeerId) -> bool:
+        connections = self._host.get_network().get_connections(id_of(peer_id))
+        return self.path_of(peer_id) is Path.DIRECT and any(one.direction is Direction.OUTBOUND for one in connections)
 
     async def _reach(self, peer: Any) -> None:
         """Connect to a peer that the DHT names, at the addresses that it gave."""
