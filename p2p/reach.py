@@ -57,7 +57,7 @@ def after_failed(standing: Standing) -> Standing:
     return Standing(Reachability.PRIVATE, (), standing.seen, failures)
 
 
-def after_seen(standing: Standing, ip: str, port: int) -> Standing:
+def after_seen(standing: Standing, *, ip: str, port: int) -> Standing:
     """A peer sees us there. Another IP address than before means another network: all that was known is void."""
     if standing.seen and all(ip != known for known, _ in standing.seen):
         standing = Standing()
@@ -87,7 +87,7 @@ def recheck_after_s(standing: Standing, tries: int) -> float:
             return min(RECHECK_UNKNOWN_S * 2.0 ** min(tries, 8), SLOWEST_RECHECK_S) if tries else RECHECK_UNKNOWN_S / 5
 
 
-def dial_back_addresses(ip: str, ports: Sequence[int], seen_port: int) -> tuple[str, ...]:
+def dial_back_addresses(ip: str, ports: Sequence[int], *, seen_port: int) -> tuple[str, ...]:
     """The addresses to try for a peer that is seen at ip: the ports that it says, and the one that its NAT shows."""
     version = ipaddress.ip_address(ip).version
     return tuple(f"/ip{version}/{ip}/tcp/{port}" for port in dict.fromkeys((*ports[:3], seen_port)))

@@ -132,16 +132,18 @@ class ReachExchange:
             text = secrets.token_hex(16)
             nonce = self._nonces[text] = _Nonce(host.connected())
             try:
-                answer = await _ask(host, helper, CheckReach(text, ports), kind=Checked, within_s=CHECKED_S)
-                if isinstance(answer, Checked) and self._conclude(answer, nonce, await _late(nonce, answer)):
+                answer = await _ask(host, helper, question=CheckReach(text, ports), kind=Checked, within_s=CHECKED_S)
+                if isinstance(answer, Checked) and self._conclude(
+                    answer, nonce, was_heard=await _late(nonce, answer)
+                ):
                     return
             finally:
                 del self._nonces[text]
 
-    def _conclude(self, answer: Checked, nonce: _Nonce, was_heard: bool) -> bool:
+    def _conclude(self, answer: Checked, nonce: _Nonce, *, was_heard: bool) -> bool:
         """What this answer changes; False when nobody has dialled us."""
         try:
-            self.standing = after_seen(self.standing, answer.ip, answer.port)
+            self.standing = after_seen(self.standing, ip=answer.ip, port=answer.port)
         except ValueError:
             return False
         if was_heard and answer.ip in nonce.heard_at.split("/"):
@@ -164,10 +166,10 @@ class ReachExchange:
             return None
         ip_of = {other: seen[0] for other in host.connected() if (seen := host.seen_at(other)) is not None}
         thirds = third_peers(host.connected(), ip_of=ip_of, asker=peer)
-        addresses = dial_back_addresses(where[0], asked.ports, where[1])
+        addresses = dial_back_addresses(where[0], asked.ports, seen_port=where[1])
         question = DialBack(peer, addresses, asked.nonce)
         for third in random.sample(thirds, min(MAX_THIRD_PEERS, len(thirds))):
-            answer = await _ask(host, third, question, kind=Dialled, within_s=DIALLED_S)
+            answer = await _ask(host, third, question=question, kind=Dialled, within_s=DIALLED_S)
             if isinstance(answer, Dialled) and answer.was_tried:
                 return Checked(where[0], where[1], was_tried=True)
         return Checked(where[0], where[1], was_tried=False)
@@ -192,7 +194,7 @@ async def _dialled(host: PeerHost, target: PeerId, asked: DialBack) -> Dialled:
             return Dialled(was_tried=True, fault="nobody answers there")
         where = host.seen_at(target)
         address = f"/ip{6 if ':' in where[0] else 4}/{where[0]}/tcp/{where[1]}" if where is not None else ""
-        await _ask(host, target, Reached(asked.nonce, address), kind=None, within_s=HANG_UP_S)
+        await _ask(host, target, question=Reached(asked.nonce, address), kind=None, within_s=HANG_UP_S)
         await host.disconnect(target)
     except PeerUnreachable as error:
         return Dialled(was_tried=False, fault=str(error)[:200])
@@ -200,7 +202,7 @@ async def _dialled(host: PeerHost, target: PeerId, asked: DialBack) -> Dialled:
 
 
 async def _ask(
-    host: PeerHost, peer: PeerId, question: msgspec.Struct, *, kind: type[Checked | Dialled] | None, within_s: float
+    host: PeerHost, peer: PeerId, *, question: msgspec.Struct, kind: type[Checked | Dialled] | None, within_s: float
 ) -> Checked | Dialled | None:
     """The answer, or None; never raises for what the peer does. kind: None waits for the end of its writing."""
     try:

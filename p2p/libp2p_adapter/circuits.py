@@ -83,7 +83,7 @@ class Circuits:
         _, circuit = await self._ask(relay, asked)
         try:
             with trio.fail_after(UPGRADE_RELAYED_S):
-                await self._network.upgrade_outbound_raw_conn(_raw(circuit, relay, peer, is_initiator=True), target)
+                await self._network.upgrade_outbound_raw_conn(_raw(circuit, relay=relay, peer=peer, is_initiator=True), target)
         except Exception as error:
             await circuit.close()
             raise PeerUnreachable("The peer does not answer through its relay.") from error
@@ -103,7 +103,7 @@ class Circuits:
             return
         self._taken += 1
         try:
-            raw = _raw(Circuit(stream, rest), relay, source, is_initiator=False)
+            raw = _raw(Circuit(stream, rest), relay=relay, peer=source, is_initiator=False)
             muxed = await self._network.upgrade_inbound_raw_conn(raw, Multiaddr(f"/p2p/{relay}/p2p-circuit"))
             await muxed.event_closed.wait()
         finally:
@@ -172,7 +172,7 @@ class Circuit:
         return None
 
 
-def _raw(circuit: Circuit, relay: PeerId, peer: PeerId, *, is_initiator: bool) -> RawConnection:
+def _raw(circuit: Circuit, *, relay: PeerId, peer: PeerId, is_initiator: bool) -> RawConnection:
     address = Multiaddr(f"/p2p/{relay}/p2p-circuit/p2p/{peer}")
     return RawConnection(circuit, is_initiator, ConnectionType.RELAYED, [address])
 

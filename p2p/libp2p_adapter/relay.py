@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 from libp2p.peer.id import ID
@@ -106,7 +107,9 @@ class Relay:
         with trio.move_on_after(self._book.limits.circuit_s):
             async with trio.open_nursery() as nursery:
                 for source, target in ((near, far), (far, near)):
-                    nursery.start_soon(_pass_on, source, target, budget, nursery.cancel_scope)
+                    nursery.start_soon(
+                        partial(_pass_on, source, target, budget=budget, scope=nursery.cancel_scope)
+                    )
 
     def _limit(self) -> pb.Limit:
         return pb.Limit(duration=self._book.limits.circuit_s, data=self._book.limits.circuit_bytes)
@@ -133,7 +136,7 @@ class _Budget:
         return True
 
 
-async def _pass_on(source: ByteStream, target: ByteStream, budget: _Budget, scope: trio.CancelScope) -> None:
+async def _pass_on(source: ByteStream, target: ByteStream, *, budget: _Budget, scope: trio.CancelScope) -> None:
     try:
         while received := await source.read():
             if not await budget.spend(len(received)):

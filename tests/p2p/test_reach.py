@@ -39,7 +39,7 @@ MINE = Standing(Reachability.PUBLIC, ("/ip4/45.0.0.1/tcp/4001",), (("45.0.0.1", 
 
 
 def test_a_stranger_that_reached_us_makes_us_public_at_that_address() -> None:
-    assert after_reached(after_seen(Standing(), "45.0.0.1", 4001), "/ip4/45.0.0.1/tcp/4001") == MINE
+    assert after_reached(after_seen(Standing(), ip="45.0.0.1", port=4001), "/ip4/45.0.0.1/tcp/4001") == MINE
 
 
 def test_only_several_failures_in_a_row_make_us_private() -> None:
@@ -52,8 +52,8 @@ def test_only_several_failures_in_a_row_make_us_private() -> None:
 
 
 def test_another_network_voids_what_was_known_and_another_port_does_not() -> None:
-    assert after_seen(MINE, "46.0.0.1", 1).reachability is Reachability.UNKNOWN
-    assert after_seen(MINE, "45.0.0.1", 9).reachability is Reachability.PUBLIC
+    assert after_seen(MINE, ip="46.0.0.1", port=1).reachability is Reachability.UNKNOWN
+    assert after_seen(MINE, ip="45.0.0.1", port=9).reachability is Reachability.PUBLIC
 
 
 def test_who_is_private_or_unknown_without_a_public_address_needs_a_relay() -> None:
@@ -90,8 +90,8 @@ def test_nobody_can_make_us_dial_into_our_own_network_or_all_over_the_place(
 
 
 def test_the_ports_that_a_peer_claims_are_tried_at_the_address_that_it_is_seen_at() -> None:
-    assert dial_back_addresses("45.0.0.1", (4001, 4001), 9) == ("/ip4/45.0.0.1/tcp/4001", "/ip4/45.0.0.1/tcp/9")
-    assert dial_back_addresses("::1", (1,), 1) == ("/ip6/::1/tcp/1",)
+    assert dial_back_addresses("45.0.0.1", (4001, 4001), seen_port=9) == ("/ip4/45.0.0.1/tcp/4001", "/ip4/45.0.0.1/tcp/9")
+    assert dial_back_addresses("::1", (1,), seen_port=1) == ("/ip6/::1/tcp/1",)
 
 
 def test_a_peer_behind_the_askers_own_nat_is_not_asked_to_dial_it() -> None:
