@@ -185,10 +185,10 @@ class ReachExchange:
             fault = "too many dials were asked for"
         if fault is not None:
             return Dialled(was_tried=False, fault=fault)
-        return await _dialled(host, target, asked)
+        return await _dialled(host, target, asked=asked)
 
 
-async def _dialled(host: PeerHost, target: PeerId, asked: DialBack) -> Dialled:
+async def _dialled(host: PeerHost, target: PeerId, *, asked: DialBack) -> Dialled:
     try:
         if not await host.dial_once(target, asked.addresses):
             return Dialled(was_tried=True, fault="nobody answers there")

@@ -12,6 +12,8 @@ import trio
 
 from core.job import PeerId
 from p2p.libp2p_adapter.peer_host import PeerHost
+from p2p.reach_exchange import ReachExchange
+from p2p.swarm import Swarm
 from p2p.swarm_errors import PeerUnreachable
 
 MAX_SEATS = 2
@@ -21,6 +23,13 @@ LEAVE_ALONE_S = 60.0
 RENEW_BEFORE_S = 600.0
 
 log = logging.getLogger(__name__)
+
+
+def keep_reachable(swarm: Swarm) -> ReachExchange:
+    """Have a swarm find out whether strangers can dial it, and sit at relays if not. Call it before it runs."""
+    reach = ReachExchange(swarm)
+    swarm.beside(RelaySeats(reach.needs_relay).run)
+    return reach
 
 
 class RelaySeats:

@@ -23,6 +23,7 @@ from p2p.connector import Connector, ConnectorPorts
 from p2p.greeting import Greeted, Greeter, GreetingPorts
 from p2p.identity import Identity
 from p2p.libp2p_adapter.interfaces import listen_addresses
+from p2p.libp2p_adapter.limits import ConnectionLimits
 from p2p.libp2p_adapter.peer_host import PeerHost
 from p2p.path import Path
 from p2p.peer_address import group_of, ip_of
@@ -45,9 +46,11 @@ Beside = Callable[[PeerHost], Awaitable[None]]
 
 class Swarm:
     """One peer of one network (its swarm id). Run it in a nursery; everything else works while it runs. book: whom we
-    know, the bootstrap peers from the start; target_outbound: how many connections it dials by itself."""
+    know, the bootstrap peers from the start; target_outbound: how many connections it dials by itself; limits: how many
+    it takes."""
 
     target_outbound = TARGET_OUTBOUND
+    limits = ConnectionLimits()
 
     def __init__(
         self, identity: Identity, *, port: int, bootstrap: tuple[str, ...], network: str, listen_ip: str = "127.0.0.1"
@@ -61,13 +64,14 @@ class Swarm:
         self._relay: RelayBook | None = None
         self._since: dict[PeerId, float] = {}
         self._changed = trio.Event()
+        self.clock: Callable[[], float] = time.time
         self.book = AddressBook(identity.peer_id)
         self.skew = ClockSkew()
         self._record = OwnRecord(identity, self.addresses, swarm=network)
         self._greeter = Greeter(network, self._greeting_ports())
         for address in bootstrap:
             peer_id = PeerId(address.rpartition("/p2p/")[2])
-            self.book.hear(Heard(peer_id, (address,), Source.NETWORK_FILE), now=time.time())
+            self.book.hear(Heard(peer_id, (address,), Source.NETWORK_FILE), now=self.clock())
         self.serve(HELLO_PROTOCOL, self._greeter.serve)
 
     @property
@@ -103,7 +107,7 @@ class Swarm:
     def links(self) -> tuple[Link, ...]:
         """Our connections, each with its age."""
         links = self._host.links() if self._host is not None else ()
-        return tuple(msgspec.structs.replace(k, since=self._since.setdefault(k.peer_id, time.time())) for k in links)
+        return tuple(msgspec.structs.replace(k, since=self._since.setdefault(k.peer_id, self.clock())) for k in links)
 
     def record(self) -> SignedRecord:
         """Where we may be dialled, signed."""
@@ -111,7 +115,7 @@ class Swarm:
 
     def now(self) -> float:
         """Seconds since the epoch by the peers' clocks, where ours is off by more than a minute."""
-        return time.time() + self.skew.correction_s()
+        return self.clock() + self.skew.correction_s()
 
     async def wait_change(self) -> None:
         """Until a peer has come or gone, or the host has."""
@@ -147,8 +151,12 @@ class Swarm:
                 await self._dial(self._host, peer_id, addresses=addresses)
             await self._greeter.greet(peer_id)
         except OtherNetwork:
-            self.book.disown(peer_id, now=time.time())
+            self.book.disown(peer_id, now=self.clock())
             raise
+
+    def look_again(self) -> None:
+        """Somebody new is in the book."""
+        self._tell_change()
 
     async def let_go(self, peer_id: PeerId) -> None:
         """Close the connection to this peer."""
@@ -186,7 +194,7 @@ class Swarm:
             await trio.sleep(min(backoff_s, MAX_BACKOFF_S))
 
     async def _run_host(self, task_status: trio.TaskStatus[None]) -> None:
-        host = PeerHost(self._identity.seed, network=self._network)
+        host = PeerHost(self._identity.seed, network=self._network, limits=self.limits)
         for protocol, serve in self._served.items():
             host.accept(protocol, serve)
         if self._relay is not None:
@@ -206,11 +214,16 @@ class Swarm:
         ports = ConnectorPorts(
             links=self.links,
             reach=self.reach,
-            let_go=self.let_go,
+            let_go=self._spare,
             changed=lambda: self._changed,
-            clock=time.time,
+            clock=lambda: self.clock(),
         )
         return Connector(self.book, ports, target=self.target_outbound)
+
+    async def _spare(self, peer_id: PeerId) -> None:
+        """Let a peer go whose place newcomers may need more; not a relay that brings others to us."""
+        if self._host is not None and peer_id not in {held.relay for held in self._host.reservations()}:
+            await self._host.disconnect(peer_id)
 
     def _greeting_ports(self) -> GreetingPorts:
         return GreetingPorts(
@@ -218,7 +231,7 @@ class Swarm:
             let_go=self.let_go,
             greeted=self._greeted,
             record=self.record,
-            clock=time.time,
+            clock=lambda: self.clock(),
         )
 
     async def _open_stream(self, peer_id: PeerId, protocol: str) -> ByteStream:
@@ -229,11 +242,12 @@ class Swarm:
     async def _dial(self, host: PeerHost, peer_id: PeerId, *, addresses: tuple[str, ...]) -> None:
         known = self.book.get(peer_id)
         try:
-            await host.connect(peer_id, tuple(dict.fromkeys((*addresses, *(known.addresses if known else ())))))
+            where = tuple(dict.fromkeys((*addresses, *(known.addresses if known else ()))))
+            await host.connect(peer_id, where, from_port=known is not None and known.is_given)
         except PeerUnreachable:
-            self.book.failed(peer_id, now=time.time())
+            self.book.failed(peer_id, now=self.clock())
             raise
-        self.book.succeeded(peer_id, self._address_of(peer_id), now=time.time())
+        self.book.succeeded(peer_id, self._address_of(peer_id), now=self.clock())
 
     def _greeted(self, greeted: Greeted) -> None:
         """A peer of our swarm: what it says of its clock and of itself."""
@@ -257,9 +271,8 @@ class Swarm:
                 connected = set(host.connected())
                 self._since = {peer: at for peer, at in self._since.items() if peer in connected}
                 self._greeter.forget(connected)
-                for link in self.links():
-                    if link.is_outbound:
-                        nursery.start_soon(self._greet, link.peer_id)
+                for link in filter(lambda link: link.is_outbound, self.links()):
+                    nursery.start_soon(self._greet, link.peer_id)
                 self._tell_change()
                 await host.wait_change()
 
@@ -268,7 +281,7 @@ class Swarm:
             await self._greeter.greet(peer_id)
         except PeerUnreachable as error:
             log.debug("%s was let go: %s", peer_id, error)
-            self.book.disown(peer_id, now=time.time())
+            self.book.disown(peer_id, now=self.clock())
 
     def _tell_change(self) -> None:
         self._changed.set()
@@ -278,9 +291,9 @@ class Swarm:
         """Notice sleep, a clock that was set and new addresses of this computer: then everybody is tried anew."""
         ips = listen_addresses(self._listen[0])
         while True:
-            before = Moment(time.time(), trio.current_time())
+            before = Moment(self.clock(), trio.current_time())
             await trio.sleep(LOOK_ROUND_S)
-            after, found = Moment(time.time(), trio.current_time()), listen_addresses(self._listen[0])
+            after, found = Moment(self.clock(), trio.current_time()), listen_addresses(self._listen[0])
             if found == ips and not jumped(before, after, expected_s=LOOK_ROUND_S):
                 continue
             log.info("this computer slept, or its addresses changed: peers are tried anew")

@@ -64,8 +64,8 @@ class Circuits:
         self._reservations.pop(relay, None)
 
     async def reserve(self, relay: PeerId, *, relay_address: str) -> Reservation:
-        """Ask a connected relay to let others reach us through it, or to go on with that. relay_address: where others may
-        dial the relay, with its id. Raises PeerUnreachable."""
+        """Ask a connected relay to let others reach us through it, or to go on with that. relay_address: where others
+        may dial the relay, with its id. Raises PeerUnreachable."""
         answer, _ = await self._ask(relay, pb.HopMessage(type=pb.HopMessage.RESERVE))
         lasts_s = min(answer.reservation.expire - time.time(), MAX_RESERVATION_S)
         if lasts_s <= 0:
@@ -83,7 +83,8 @@ class Circuits:
         _, circuit = await self._ask(relay, asked)
         try:
             with trio.fail_after(UPGRADE_RELAYED_S):
-                await self._network.upgrade_outbound_raw_conn(_raw(circuit, relay=relay, peer=peer, is_initiator=True), target)
+                raw = _raw(circuit, relay=relay, peer=peer, is_initiator=True)
+                await self._network.upgrade_outbound_raw_conn(raw, target)
         except Exception as error:
             await circuit.close()
             raise PeerUnreachable("The peer does not answer through its relay.") from error

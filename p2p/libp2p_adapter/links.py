@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 from libp2p.abc import INetConn
+from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
 from core.job import PeerId
@@ -26,7 +27,7 @@ def links_of(network: Any) -> tuple[Link, ...]:
             found[str(peer_id)] = Link(
                 PeerId(str(peer_id)),
                 _remote(connection),
-                is_outbound=str(getattr(connection.direction, "value", connection.direction)) == "outbound",
+                is_outbound=connection.direction is Direction.OUTBOUND,
                 is_relayed=_is_relayed(connection),
             )
     return tuple(found.values())
