@@ -10,15 +10,16 @@ from functools import partial
 
 import trio
 
-from core.job import JobId
+from core.job import JobId, PeerId
 from core.network import Network
 from core.offer import Quote
 from core.payments.chain import EscrowChain
 from core.payments.chain_values import ChainError
 from core.payments.devnet_deploy import Deployment, fund
-from core.payments.voucher import EscrowDomain, Party, Voucher
+from core.payments.voucher import CLAIM_LIFE_S, EscrowDomain, JobClaim, Party, Voucher
 from core.payments.wallet import Wallet
 from core.store import Store
+from p2p.messages import PayerProof
 
 COLLATERAL_UNITS = 2
 DEVNET_FUNDS_UNITS = 100
@@ -44,6 +45,11 @@ class WalletPayer:
     def party(self) -> Party:
         """Whose money it is."""
         return self._wallet.party
+
+    def prove(self, job_id: JobId, provider: PeerId) -> PayerProof:
+        """Our word, for this provider alone, that the job is ours to pay."""
+        claim = JobClaim(self.party.id, job_id, provider, int(time.time()) + CLAIM_LIFE_S)
+        return PayerProof(claim.expires, self._wallet.sign_job_claim(self._domain, claim))
 
     async def pay(self, quote: Quote, amount: int) -> Voucher | str:
         """A voucher that brings what was signed for this job to amount, or why not."""

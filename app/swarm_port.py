@@ -5,6 +5,7 @@ Translates what can go wrong into one sentence. Decides nothing about jobs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import trio
@@ -16,17 +17,20 @@ from core.job_desk import JobDesk
 from core.membership import OFFER_EVERY_S, Joined
 from core.network import Network
 from core.offer import Offer
+from core.payments.voucher import EscrowDomain
 from core.settings import Settings
 from core.trouble import Trouble, first_of
-from p2p.byte_stream import ByteStream
+from p2p.browser_port import BrowserPort
 from p2p.identity import Identity, IdentityUnusable
-from p2p.job_stream import serve_job
+from p2p.job_sales import JobSales, SalesPorts
 from p2p.messages import JOB_PROTOCOL
 from p2p.offer_exchange import OfferExchange
+from p2p.relay_seats import keep_reachable
 from p2p.row_exchange import RowExchange
 from p2p.row_messages import ROWS_PROTOCOL
 from p2p.swarm import Swarm
 from p2p.swarm_errors import PortInUse, SwarmError
+from p2p.trust import Fault, Trust
 
 FIRST_PEER_S = 3.0
 
@@ -40,6 +44,7 @@ class LibP2PSwarm:
         self._settings = settings
         self._rows = rows
         self._swarm: Swarm | None = None
+        self._trust = Trust()
 
     async def run(
         self, desk: JobDesk, offer: Callable[[str], Offer], *, task_status: trio.TaskStatus[Joined]
@@ -47,10 +52,12 @@ class LibP2PSwarm:
         """Until cancelled. Raises Trouble."""
         identity = self._identity()
         exchange = self._rows.exchange(identity)
-        swarm = self._open(desk, identity=identity, exchange=exchange)
+        sales = self._sales(desk, identity)
+        swarm = self._open(sales, identity=identity, exchange=exchange)
         offers = OfferExchange(identity, swarm, network=self._network.name)
         try:
             async with trio.open_nursery() as nursery:
+                await nursery.start(sales.run)
                 await nursery.start(swarm.run)
                 self._swarm = swarm
                 await self._first_peer(swarm)
@@ -79,7 +86,14 @@ class LibP2PSwarm:
         except IdentityUnusable as error:
             raise Trouble(str(error), is_final=True) from None
 
-    def _open(self, desk: JobDesk, *, identity: Identity, exchange: RowExchange) -> Swarm:
+    def _sales(self, desk: JobDesk, identity: Identity) -> JobSales:
+        domain = EscrowDomain(self._network.chain_id, self._network.escrow)
+        return JobSales(desk, identity, ports=SalesPorts(domain, self._report, time.time))
+
+    def _report(self, peer: PeerId, fault: Fault) -> None:
+        self._trust.note(peer, fault, now=time.time())
+
+    def _open(self, sales: JobSales, *, identity: Identity, exchange: RowExchange) -> Swarm:
         swarm = Swarm(
             identity,
             port=self._settings.listen_port,
@@ -88,11 +102,11 @@ class LibP2PSwarm:
             listen_ip=self._settings.listen_ip,
         )
 
-        async def serve(stream: ByteStream, peer: PeerId) -> None:
-            await serve_job(stream, desk, peer=peer, sign=identity.sign)
-
-        swarm.serve(JOB_PROTOCOL, serve)
+        swarm.serve(JOB_PROTOCOL, sales.serve)
         swarm.serve(ROWS_PROTOCOL, exchange.serve)
+        keep_reachable(swarm)
+        if self._settings.listen_ws_port:
+            swarm.beside(BrowserPort(self._settings.listen_ip, self._settings.listen_ws_port).run)
         return swarm
 
     async def _first_peer(self, swarm: Swarm) -> None:

@@ -20,7 +20,7 @@ from core.payments.ledger import Lane
 from core.payments.voucher import EscrowDomain, Party, Voucher
 from core.settings import Settings
 
-SETTLING_S = 30.0
+SETTLING_S = 130.0  # longer than a result is held for a requester whose line broke
 MAX_UNPAID_WINDOWS = 8
 UNPAID_SHARE = 10
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from core.job import JobRequest, JobState, Usage, charge
 from core.offer import Quote
-from p2p.messages import AmountDue, Chunk, Failed, Finished, Keep, ProviderMessage, Quoted, Rejected
+from p2p.messages import AmountDue, Chunk, Failed, Finished, Keep, ProviderMessage, Quoted, Rejected, Resumed
 from p2p.protocol_error import RemoteProtocolError
 
 MAX_BYTES_PER_TOKEN = 1_024
@@ -27,6 +27,13 @@ class JobAnswer:
         self.chunks = 0
         self.tokens = 0
 
+    def copy(self) -> JobAnswer:
+        """The same sums, to go on from here apart."""
+        copied = JobAnswer()
+        copied.__dict__.update(self.__dict__)
+        copied._text = self._text.copy()
+        return copied
+
     def digest(self) -> str:
         """SHA-256 of the text so far, in hex."""
         return self._text.hexdigest()
@@ -38,6 +45,8 @@ class JobAnswer:
                 self._check_quote(quote)
             case Chunk():
                 self._check_chunk(message)
+            case Resumed(seq=seq):
+                _require(seq == self.chunks, "the answer goes on at another place")
             case AmountDue(amount=amount):
                 self._check_due(amount)
             case Finished(usage=usage, amount=amount, digest=digest):

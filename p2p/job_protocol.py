@@ -29,17 +29,21 @@ from p2p.messages import (
     Quoted,
     Rejected,
     RequesterMessage,
+    Resume,
+    Resumed,
 )
-from p2p.protocol_error import LocalProtocolError, RemoteProtocolError
+from p2p.protocol_error import HungUp, LocalProtocolError, RemoteProtocolError
 
 FRAMES_PER_JOB = 4_096
 FRAMES_PER_TOKEN = 4
 
 
 class Phase(StrEnum):
-    """Where the conversation is. ABANDONED and CANCELLING wait for the provider's last word after a Cancel."""
+    """Where the conversation is. ABANDONED and CANCELLING wait for the provider's last word after a Cancel; RESUMING
+    waits for the rest of a job whose line broke."""
 
     OPEN = "open"
+    RESUMING = "resuming"
     PROPOSED = "proposed"
     QUOTED = "quoted"
     RUNNING = "running"
@@ -54,6 +58,9 @@ Table = Mapping[tuple[Phase, type[Any]], Phase]
 # What the requester says, seen from either end.
 REQUESTER_SAYS: Table = {
     (Phase.OPEN, Propose): Phase.PROPOSED,
+    (Phase.OPEN, Resume): Phase.RESUMING,
+    (Phase.RESUMING, Keep): Phase.RESUMING,
+    (Phase.RESUMING, Cancel): Phase.CANCELLING,
     (Phase.PROPOSED, Keep): Phase.PROPOSED,
     (Phase.PROPOSED, Cancel): Phase.ABANDONED,
     (Phase.QUOTED, Keep): Phase.QUOTED,
@@ -75,6 +82,9 @@ CROSSING: Table = {
     (Phase.CLOSED, Cancel): Phase.CLOSED,
 }
 PROVIDER_SAYS: Table = {
+    (Phase.RESUMING, Keep): Phase.RESUMING,
+    (Phase.RESUMING, Resumed): Phase.RUNNING,
+    (Phase.RESUMING, Rejected): Phase.CLOSED,
     (Phase.PROPOSED, Keep): Phase.PROPOSED,
     (Phase.PROPOSED, Quoted): Phase.QUOTED,
     (Phase.PROPOSED, Rejected): Phase.CLOSED,
@@ -91,6 +101,8 @@ PROVIDER_SAYS: Table = {
     (Phase.ABANDONED, Rejected): Phase.CLOSED,
     (Phase.ABANDONED, Failed): Phase.ENDED,
     (Phase.CANCELLING, Keep): Phase.CANCELLING,
+    (Phase.CANCELLING, Resumed): Phase.CANCELLING,
+    (Phase.CANCELLING, Rejected): Phase.CLOSED,
     (Phase.CANCELLING, Chunk): Phase.CANCELLING,
     (Phase.CANCELLING, AmountDue): Phase.CANCELLING,
     (Phase.CANCELLING, Finished): Phase.ENDED,
@@ -107,7 +119,6 @@ class JobProvider:
         self._inbox: _Inbox[RequesterMessage] = _Inbox(RequesterMessage, MAX_REQUESTER_FRAME_BYTES)
         self._answer = JobAnswer()
         self.phase = Phase.OPEN
-        self.request: JobRequest | None = None
 
     def receive_data(self, received: bytes) -> None:
         """Bytes from the requester. Raises RemoteProtocolError."""
@@ -120,10 +131,15 @@ class JobProvider:
             return None
         self.phase = _heard({**REQUESTER_SAYS, **CROSSING}, self.phase, message=message)
         if isinstance(message, Propose):
-            self.request = message.request
             self._answer.request = message.request
             self._inbox.max_frames = _max_frames(message.request)
         return message
+
+    def take_up(self, answer: JobAnswer) -> None:
+        """After a Resume: the answer as it was at the chunk that was asked for."""
+        self._answer = answer
+        if answer.request is not None:
+            self._inbox.max_frames = _max_frames(answer.request)
 
     def send(self, message: ProviderMessage) -> bytes:
         """The bytes of a message of ours. Raises LocalProtocolError if it is not ours to say now."""
@@ -156,11 +172,13 @@ class JobProvider:
 
 
 class JobRequester:
-    """The end that asks and pays. Feed bytes, take events, send messages; b"" is the end of the stream."""
+    """The end that asks and pays. Feed bytes, take events, send messages; b"" is the end of the stream.
 
-    def __init__(self) -> None:
+    answer: what was heard of the job on a line that broke; this conversation then begins with a Resume."""
+
+    def __init__(self, answer: JobAnswer | None = None) -> None:
         self._inbox: _Inbox[ProviderMessage] = _Inbox(ProviderMessage, MAX_PROVIDER_FRAME_BYTES)
-        self._answer = JobAnswer()
+        self.answer = answer or JobAnswer()
         self.phase = Phase.OPEN
 
     def receive_data(self, received: bytes) -> None:
@@ -173,7 +191,7 @@ class JobRequester:
         if message is None:
             return None
         phase = _heard(PROVIDER_SAYS, self.phase, message=message)
-        self._answer.check(message)
+        self.answer.check(message)
         self.phase = phase
         return message
 
@@ -181,8 +199,9 @@ class JobRequester:
         """The bytes of a message of ours. Raises LocalProtocolError if it is not ours to say now."""
         self.phase = _said(REQUESTER_SAYS, self.phase, message=message)
         if isinstance(message, Propose):
-            self._answer.request = message.request
-            self._inbox.max_frames = _max_frames(message.request)
+            self.answer.request = message.request
+        if self.answer.request is not None:
+            self._inbox.max_frames = _max_frames(self.answer.request)
         return encode_frame(message)
 
     @property
@@ -193,8 +212,8 @@ class JobRequester:
     @property
     def usage(self) -> Usage:
         """What was delivered so far; a prompt counts as read with its first token."""
-        quote = self._answer.quote
-        tokens = self._answer.tokens
+        quote = self.answer.quote
+        tokens = self.answer.tokens
         return Usage(quote.prompt_tokens, tokens) if quote is not None and tokens else Usage()
 
 
@@ -227,7 +246,7 @@ class _Inbox(Generic[Received]):
         if self._waiting:
             return self._waiting.popleft()
         if self._is_at_end and not is_over:
-            raise RemoteProtocolError("it hung up before the job was over")
+            raise HungUp("it hung up before the job was over")
         return None
 
 

@@ -1,20 +1,22 @@
 """The requester's side of a job stream: proposes, pays as the answer comes, and tells its user what happened.
 
 Never pays more than the job's max_total or for more than one window beyond what was delivered. A peer's misbehaviour is
-a JobOver with its reason, never an exception to the caller.
+a JobOver with its reason, never an exception to the caller. When the line breaks under a running job, it comes back for
+the rest at the same peer; each piece of the answer is told once.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Protocol, assert_never
 
 import msgspec
 import trio
 
-from core.job import JobRequest, JobState, PeerId, Usage, charge
-from core.offer import Quote
+from core.job import JobId, JobRequest, JobState, PeerId, Usage, charge
+from core.offer import Quote, Reject
 from core.payments.voucher import Party, Voucher
 from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.identity import is_signed_by
@@ -28,21 +30,32 @@ from p2p.messages import (
     Finished,
     Keep,
     Pay,
+    PayerProof,
     Propose,
     ProviderMessage,
     Quoted,
     Rejected,
     RequesterMessage,
+    Resume,
+    Resumed,
     quote_bytes,
 )
-from p2p.protocol_error import RemoteProtocolError
+from p2p.protocol_error import HungUp, RemoteProtocolError
+from p2p.swarm_errors import PeerUnreachable
 
 CANCEL_S = 3.0
 PAY_S = 10.0
 UPDATES = 64
 TEMPLATE_TOKENS_A_TURN = 64
+RESUME_S = 90.0
+RESUME_UNHEARD_S = 10.0  # nothing was delivered: another peer would be sooner
+FIRST_BACKOFF_S = 0.25
+MAX_BACKOFF_S = 5.0
 
 Link = JobLink[RequesterMessage, ProviderMessage]
+
+Reopen = Callable[[], Awaitable[ByteStream]]
+"""A new stream to the same peer, by whatever address it has now. Raises PeerUnreachable."""
 
 
 class JobQuoted(msgspec.Struct, frozen=True):
@@ -85,6 +98,9 @@ class Payer(Protocol):
     def party(self) -> Party:
         """Whose money it is."""
 
+    def prove(self, job_id: JobId, provider: PeerId) -> PayerProof:
+        """That this job is ours to pay, for this provider's eyes."""
+
     async def pay(self, quote: Quote, amount: int) -> Voucher | str:
         """A voucher to the quote's worker that brings what was signed for this job (quote.job_id) to amount in all, in
         smallest units; or why not. Asked again with the same amount, it gives the same voucher again."""
@@ -92,13 +108,14 @@ class Payer(Protocol):
 
 @asynccontextmanager
 async def request_job(
-    stream: ByteStream, request: JobRequest, *, payer: Payer, peer: PeerId
+    stream: ByteStream, request: JobRequest, *, payer: Payer, peer: PeerId, reopen: Reopen | None = None
 ) -> AsyncIterator[trio.MemoryReceiveChannel[JobUpdate]]:
     """Run a job on this stream to that peer; its updates end with one JobOver. Leaving early cancels the job, pays what
-    was delivered, and takes up to CANCEL_S."""
+    was delivered, and takes up to CANCEL_S. Without reopen, a broken line is the end."""
     send, updates = trio.open_memory_channel[JobUpdate](UPDATES)
     async with trio.open_nursery() as nursery, updates:
-        nursery.start_soon(_RequesterEnd(stream, request, payer=payer, peer=peer).run, send)
+        end = _RequesterEnd(stream, request, payer=payer, peer=peer, reopen=reopen)
+        nursery.start_soon(end.run, send)
         yield updates
         nursery.cancel_scope.cancel()
 
@@ -106,16 +123,24 @@ async def request_job(
 class _RequesterEnd:
     """One job at one peer."""
 
-    def __init__(self, stream: ByteStream, request: JobRequest, *, payer: Payer, peer: PeerId) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: ByteStream, request: JobRequest, *, payer: Payer, peer: PeerId, reopen: Reopen | None
+    ) -> None:
         self._request = request
         self._payer = payer
         self._peer = peer
-        self._conversation = JobRequester()
-        self._link: Link = JobLink(stream, self._conversation)
+        self._reopen = reopen
         self._quote: Quote | None = None
         self._signed = 0
         self._objection = ""
+        self._last: Finished | Failed | None = None
+        self._give_up_at = inf
+        self._take(stream, JobRequester())
+
+    def _take(self, stream: ByteStream, conversation: JobRequester) -> None:
+        self._stream = stream
+        self._conversation = conversation
+        self._link: Link = JobLink(stream, conversation)
 
     async def run(self, updates: trio.MemorySendChannel[JobUpdate]) -> None:
         over: JobOver | None = None
@@ -130,34 +155,70 @@ class _RequesterEnd:
                 await self._stream.reset()
 
     async def _converse(self, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver:
+        """To the job's end, over as many lines as it takes."""
+        proof = self._payer.prove(self._request.terms.job_id, self._peer)
+        said: Propose | Resume = Propose(self._request, self._payer.party, proof)
+        while True:
+            try:
+                return await self._follow(said, updates)
+            except (StreamBroken, HungUp) as error:
+                if not await self._reconnect():
+                    return self._broken(error)
+                said = self._resume()
+            except RemoteProtocolError as error:
+                return self._broken(error)
+
+    async def _follow(self, said: Propose | Resume, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver:
+        """To the job's end on this line. Raises StreamBroken, RemoteProtocolError."""
+        ended: JobOver | StreamBroken | RemoteProtocolError
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._link.keep_alive)
-            over = await self._follow(updates)
+            try:
+                ended = await self._talk(said, updates)
+            except (StreamBroken, RemoteProtocolError) as error:
+                ended = error
             nursery.cancel_scope.cancel()
-        return over
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
 
-    async def _follow(self, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver:
-        try:
-            await self._link.send(Propose(self._request, self._payer.party))
-            while (message := await self._link.receive()) is not None:
-                if (over := await self._heed(message, updates)) is not None:
-                    return over
-        except (StreamBroken, RemoteProtocolError) as error:
-            return self._broken(error)
-        return self._broken(StreamBroken("The peer closed the stream."))
+    async def _talk(self, said: Propose | Resume, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver:
+        await self._link.send(said)
+        while (message := await self._link.receive()) is not None:
+            if (over := await self._heed(message, updates)) is not None:
+                return over
+        raise StreamBroken("The peer closed the stream.")
+
+    def _resume(self) -> Resume:
+        return Resume(self._request.terms.job_id, self._conversation.answer.chunks)
+
+    async def _reconnect(self) -> bool:
+        """Another line to the same peer, for a job that it may still hold."""
+        if self._reopen is None or self._quote is None or self._objection:
+            return False
+        if self._give_up_at == inf:
+            is_heard = self._conversation.answer.chunks > 0
+            self._give_up_at = trio.current_time() + (RESUME_S if is_heard else RESUME_UNHEARD_S)
+        with trio.move_on_at(self._give_up_at):
+            await self._stream.reset()
+            stream = await _reopened(self._reopen)
+            self._take(stream, JobRequester(self._conversation.answer))
+            return True
+        return False
 
     async def _heed(self, message: ProviderMessage, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver | None:
         match message:
             case Quoted():
                 await self._accept(message, updates)
             case Chunk(text=text, completion_tokens=tokens):
+                self._give_up_at = inf
                 await _tell(updates, JobText(text, tokens))
             case AmountDue(amount=amount):
                 await self._pay(amount, updates)
-            case Keep():
+            case Keep() | Resumed():
                 pass
             case Rejected(reject=reject):
-                return JobOver(JobState.DECLINED, reject.reason, retry_after_s=reject.retry_after_s)
+                return self._rejected(reject)
             case Finished() | Failed():
                 return await self._finish(message)
             case _:
@@ -205,14 +266,26 @@ class _RequesterEnd:
         self._objection = reason
         await self._link.send(Cancel())
 
+    def _rejected(self, reject: Reject) -> JobOver:
+        if self._quote is None:
+            return JobOver(JobState.DECLINED, reject.reason, retry_after_s=reject.retry_after_s)
+        if reject.retry_after_s > 0:
+            raise StreamBroken(reject.reason)  # not now: come back again
+        return self._broken(StreamBroken(f"The line broke, and the peer does not go on. {reject.reason}"))
+
     async def _finish(self, last: Finished | Failed) -> JobOver:
-        """Pay what is still owed, within the job's limit, and tell the end."""
+        """Pay what is still owed, within the job's limit, and tell the end. After a break it is paid once more: nobody
+        knows whether the payment arrived."""
         limit = self._request.terms.max_total
         owed = min(last.amount, limit) if limit else last.amount
-        if owed > self._signed:
+        is_again, self._last = self._last is not None, last
+        if owed > self._signed or (is_again and owed):
             voucher = await self._sign(owed)
             if not isinstance(voucher, str):
                 await self._link.send(Pay(voucher))
+        return self._over(last)
+
+    def _over(self, last: Finished | Failed) -> JobOver:
         match last:
             case Finished():
                 return JobOver(JobState.FINISHED, last.reason, last.usage, last.amount, self._signed)
@@ -229,7 +302,7 @@ class _RequesterEnd:
                 return
 
     async def _part(self) -> None:
-        if self._conversation.phase in (Phase.PROPOSED, Phase.QUOTED, Phase.RUNNING):
+        if self._conversation.phase in (Phase.PROPOSED, Phase.QUOTED, Phase.RUNNING, Phase.RESUMING):
             await self._object("The job was cancelled.")
         while not self._conversation.is_over and self._conversation.phase is not Phase.OPEN:
             message = await self._link.receive()
@@ -238,11 +311,24 @@ class _RequesterEnd:
         await self._link.hang_up()
 
     def _broken(self, error: StreamBroken | RemoteProtocolError) -> JobOver:
-        is_ours = isinstance(error, StreamBroken)
-        reason = str(error) if is_ours else f"The peer did not keep to the protocol: {error}."
+        if self._last is not None:
+            return self._over(self._last)
+        is_line = isinstance(error, StreamBroken)
+        reason = str(error) if is_line else f"The peer did not keep to the protocol: {error}."
         usage = self._conversation.usage
         amount = charge(self._quote.price, usage) if self._quote is not None else 0
         return JobOver(JobState.FAILED, self._objection or reason, usage, amount, self._signed)
+
+
+async def _reopened(reopen: Reopen) -> ByteStream:
+    """A new stream, tried for until the caller gives up."""
+    backoff_s = FIRST_BACKOFF_S
+    while True:
+        try:
+            return await reopen()
+        except PeerUnreachable:
+            await trio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
 
 
 def quote_objection(request: JobRequest, quote: Quote) -> str | None:

@@ -1,31 +1,30 @@
-"""The provider's side of a job stream: carries proposals, payments and answers between a requester and the JobHost.
+"""The provider's side of one job stream: carries a proposal, its payments and its answer between requester and JobHost.
 
-Decides nothing about jobs or money: the host does. Never lets an exception of one stream reach the swarm, and never
-logs a prompt or an answer.
+Decides nothing about jobs or money: the host does. Never logs a prompt or an answer. What outlives a stream is not
+here (p2p.job_sales).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, assert_never
 
 import trio
 
 from core.job import JobId, JobRequest, JobState, PeerId, Usage
-from core.job_output import JobOutput, OutputChunk, OutputDue, OutputEnded
+from core.job_output import JobOutput
 from core.offer import Quote, Reject
 from core.payments.voucher import Party, Voucher
 from p2p.byte_stream import ByteStream, StreamBroken
-from p2p.chunk_buffer import ChunkBuffer
+from p2p.held_job import HeldJob
 from p2p.job_link import JobLink
 from p2p.job_protocol import JobProvider, Phase
 from p2p.messages import (
     AmountDue,
     Cancel,
-    Chunk,
     Failed,
-    Finished,
     Keep,
     Pay,
     Propose,
@@ -33,10 +32,11 @@ from p2p.messages import (
     Quoted,
     Rejected,
     RequesterMessage,
-    proposal_fault,
+    Resume,
+    Resumed,
     quote_bytes,
 )
-from p2p.protocol_error import LocalProtocolError, RemoteProtocolError
+from p2p.protocol_error import HungUp, RemoteProtocolError
 
 FIRST_FRAME_S = 5.0
 QUOTE_S = 10.0
@@ -44,6 +44,8 @@ PAYMENT_S = 12.0
 HOST_S = 10.0
 SETTLE_S = 10.0
 CANCEL_S = 10.0
+LEFT = "The requester left."
+UNHELD = "This job is not held here."
 
 log = logging.getLogger(__name__)
 
@@ -69,174 +71,167 @@ class JobHost(Protocol):
         """Stop a job; its OutputEnded still comes. Not an error for a job that is over."""
 
 
-async def serve_job(stream: ByteStream, host: JobHost, *, peer: PeerId, sign: Signer) -> None:
-    """Carry one job from its proposal to its last payment. Never raises but for cancellation; always lets go of it."""
-    try:
-        end = _ProviderEnd(stream, host, peer=peer, sign=sign)
-        await end.run()
-        await end.link.hang_up()
-    except (StreamBroken, RemoteProtocolError) as error:
-        log.info("job stream from %s ended: %s", peer, error)
-    except (LocalProtocolError, trio.TooSlowError):
-        log.exception("a job stream was dropped")
-    except Exception:  # noqa: BLE001  one stream's fault must not take the swarm down
-        log.exception("a job stream failed")
-    finally:
-        await stream.reset()
+Started = Callable[[HeldJob, trio.MemoryReceiveChannel[JobOutput]], None]
+"""Told of a job that is paid for and runs, with its output."""
 
 
-class _ProviderEnd:
-    """One job of one requester."""
+class ProviderEnd:
+    """One stream of one requester."""
 
     def __init__(self, stream: ByteStream, host: JobHost, *, peer: PeerId, sign: Signer) -> None:
         self._conversation = JobProvider()
         self.link: Link = JobLink(stream, self._conversation)
+        self.peer = peer
         self._host = host
-        self._peer = peer
         self._sign = sign
-        self._buffer = ChunkBuffer()
-        self._paid = 0
-        self._amount: int | None = None
-        self._settled = trio.Event()
-        self._selling = trio.CancelScope()
 
-    async def run(self) -> None:
-        propose = await self.link.receive(within_s=FIRST_FRAME_S)
-        if not isinstance(propose, Propose):
-            return
-        job_id = propose.request.terms.job_id
-        if fault := proposal_fault(propose):
-            await self.link.send(Rejected(Reject(job_id, fault)))
-            return
+    async def first_message(self) -> RequesterMessage | None:
+        """What the requester wants. Raises StreamBroken, RemoteProtocolError."""
+        return await self.link.receive(within_s=FIRST_FRAME_S)
+
+    async def reject(self, job_id: JobId, reason: str, *, retry_after_s: float = 0.0) -> None:
+        """No, and why."""
+        await self.link.send(Rejected(Reject(job_id, reason, retry_after_s)))
+
+    async def sell(self, propose: Propose, started: Started) -> None:
+        """From a proposal to its last payment, or as far as it comes."""
         with trio.fail_after(QUOTE_S):
-            answer = await self._host.quote(propose.request, propose.payer, peer=self._peer)
+            answer = await self._host.quote(propose.request, propose.payer, peer=self.peer)
         if isinstance(answer, Reject):
             await self.link.send(Rejected(answer))
             return
+        job: HeldJob | None = None
         try:
             await self.link.send(Quoted(answer, self._sign(quote_bytes(answer))))
-            await self._sell(job_id)
+            job = await self._start(propose.request, answer, started=started)
         finally:
-            if not self._conversation.is_over or self._amount is None:
-                await self._stop(job_id, "The requester left.")
+            if job is None:
+                await stop(self._host, answer.job_id, reason=LEFT)
+        if job is not None:
+            await self._carry(job, 0)
 
-    async def _sell(self, job_id: JobId) -> None:
-        refusal: str | None = "No payment came before the quote expired."
+    async def resume(self, resume: Resume, job: HeldJob | None) -> None:
+        """Go on with a job of this peer whose line broke; None: it has none of this name."""
+        answer = job.record.answer_at(resume.seq) if job is not None else None
+        if job is None or answer is None:
+            await self.reject(resume.job_id, UNHELD)
+            return
+        self._conversation.take_up(answer)
+        await self.link.send(Resumed(resume.seq))
+        await self._carry(job, resume.seq)
+
+    async def _start(self, request: JobRequest, quote: Quote, *, started: Started) -> HeldJob | None:
+        """The job once it is paid for and runs; None, and the last word said, where it does not come to that."""
+        paid: int | str = "No payment came before the quote expired."
         with trio.move_on_after(PAYMENT_S):
-            refusal = await self._first_payment(job_id)
-        if refusal:
-            await self._end(OutputEnded(JobState.FAILED, refusal, Usage(), 0))
-            return
+            paid = await self._first_payment(quote.job_id)
+        if isinstance(paid, str):
+            await self._fail(paid)
+            return None
         with trio.fail_after(HOST_S):
-            output = await self._host.start(job_id)
+            output = await self._host.start(quote.job_id)
         if isinstance(output, str):
-            await self._end(OutputEnded(JobState.FAILED, output, Usage(), 0))
-            return
-        with output, self._selling:
-            await self._carry(job_id, output)
+            await self._fail(output)
+            return None
+        job = HeldJob(request, quote, peer=self.peer, paid=paid)
+        started(job, output)
+        return job
 
-    async def _carry(self, job_id: JobId, output: trio.MemoryReceiveChannel[JobOutput]) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.link.keep_alive)
-            nursery.start_soon(self._listen, job_id)
-            await self._deliver(output)
-            await self._settle()
-            nursery.cancel_scope.cancel()
+    async def _fail(self, reason: str) -> None:
+        is_cancelled = self._conversation.phase is Phase.ABANDONED
+        state = JobState.CANCELLED if is_cancelled else JobState.FAILED
+        await self.link.send(Failed(state, reason, Usage(), 0))
 
-    async def _first_payment(self, job_id: JobId) -> str | None:
-        """Wait for the payment that accepts the quote; what is wrong, or None."""
+    async def _first_payment(self, job_id: JobId) -> int | str:
+        """Wait for the payment that accepts the quote; what is paid, or what is wrong."""
         while True:
             match await self.link.receive():
                 case Pay(voucher=voucher):
-                    return await self._credit(job_id, voucher)
+                    return await self._paid(job_id, voucher)
                 case Keep():
                     continue
                 case _:
                     return "The requester cancelled before paying."
 
-    async def _credit(self, job_id: JobId, voucher: Voucher) -> str | None:
+    async def _paid(self, job_id: JobId, voucher: Voucher) -> int | str:
         with trio.fail_after(HOST_S):
-            answer = await self._host.accept_payment(job_id, voucher)
-        if isinstance(answer, str):
-            return answer
-        self._paid = max(self._paid, answer)
-        if self._amount is not None and self._paid >= self._amount:
-            self._settled.set()
-        return None
+            return await self._host.accept_payment(job_id, voucher)
 
-    async def _listen(self, job_id: JobId) -> None:
-        """Take payments, a Cancel, or the end. When the requester is gone there is nobody to deliver to: stop all."""
+    async def _carry(self, job: HeldJob, seq: int) -> None:
+        """Bring the answer from chunk seq on. Raises StreamBroken or RemoteProtocolError when the line breaks; returns
+        when all is said, or when another stream of the requester has taken over."""
+        faults: list[Exception] = []
+        with job.line() as line:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.link.keep_alive)
+                nursery.start_soon(partial(self._listen, job, line, faults=faults))
+                try:
+                    await self._deliver(job, seq)
+                    await self._settle(job)
+                except StreamBroken as error:
+                    faults.append(error)
+                nursery.cancel_scope.cancel()
+        if faults:
+            raise faults[0]
+
+    async def _listen(self, job: HeldJob, line: trio.CancelScope, *, faults: list[Exception]) -> None:
+        """Take payments, a Cancel, or the end."""
         try:
             while (message := await self.link.receive()) is not None:
-                await self._heed(job_id, message)
+                await self._heed(job, message, line=line)
+            line.cancel()  # all is said, and nothing more will be paid on this line
         except (StreamBroken, RemoteProtocolError) as error:
-            log.info("the requester of a job is gone: %s", error)
-            await self._stop(job_id, "The requester left.")
-            self._selling.cancel()
-        self._settled.set()
+            faults.append(error)
+            line.cancel()
 
-    async def _heed(self, job_id: JobId, message: RequesterMessage) -> None:
+    async def _heed(self, job: HeldJob, message: RequesterMessage, *, line: trio.CancelScope) -> None:
         match message:
             case Pay(voucher=voucher):
-                if (fault := await self._credit(job_id, voucher)) and self._amount is None:
-                    await self._stop(job_id, fault)
+                paid = await self._paid(job.job_id, voucher)
+                if not isinstance(paid, str):
+                    job.credit(paid)
+                elif not job.is_over:
+                    await stop(self._host, job.job_id, reason=paid)
             case Cancel():
-                self._selling.deadline = trio.current_time() + CANCEL_S
-                await self._stop(job_id, "The requester cancelled.")
-            case Keep() | Propose():
+                line.deadline = trio.current_time() + CANCEL_S
+                await stop(self._host, job.job_id, reason="The requester cancelled.")
+            case Keep() | Propose() | Resume():
                 return
             case _:
                 assert_never(message)
 
-    async def _deliver(self, output: trio.MemoryReceiveChannel[JobOutput]) -> None:
-        """Send the output until its end, small pieces together."""
-        try:
-            while True:
-                piece: JobOutput | None = None
-                with trio.move_on_at(self._buffer.flush_at):
-                    piece = await output.receive()
-                if isinstance(piece, OutputChunk):
-                    self._buffer.add(piece.text, piece.completion_tokens, now=trio.current_time())
-                if not isinstance(piece, OutputChunk) or self._buffer.is_ripe:
-                    await self._flush()
-                match piece:
-                    case OutputDue(amount=amount):
-                        await self.link.send(AmountDue(amount))
-                    case OutputEnded():
-                        await self._end(piece)
-                        return
-                    case OutputChunk() | None:
-                        pass
-                    case _:
-                        assert_never(piece)
-        except trio.EndOfChannel:
-            await self._end(OutputEnded(JobState.FAILED, "The job ended without a result.", Usage(), 0))
-        except StreamBroken as error:
-            log.info("the answer could not be delivered: %s", error)
+    async def _deliver(self, job: HeldJob, seq: int) -> None:
+        """Say the answer from chunk seq on, until the last word."""
+        record, asked = job.record, 0
+        while True:
+            news = job.news
+            while seq < record.next_seq:
+                if (chunk := record.chunk(seq)) is None:
+                    raise StreamBroken("The requester is too far behind the answer.")
+                await self.link.send(chunk)
+                seq += 1
+            if record.due > asked and record.last is None:
+                asked = record.due
+                await self.link.send(AmountDue(asked))
+            if seq == record.next_seq and record.last is not None:
+                await self.link.send(record.last)
+                return
+            if news is job.news:
+                await news.wait()
 
-    async def _flush(self) -> None:
-        if (piece := self._buffer.take()) is not None:
-            text, tokens = piece
-            await self.link.send(Chunk(self._conversation.next_seq, text, tokens))
-
-    async def _end(self, ended: OutputEnded) -> None:
-        """Say the last word."""
-        self._amount = ended.amount
-        if ended.state is JobState.FINISHED:
-            digest = self._conversation.digest()
-            await self.link.send(Finished(ended.usage, ended.reason, ended.amount, digest))
-            return
-        is_cancelled = ended.state is JobState.CANCELLED or self._conversation.phase is Phase.ABANDONED
-        state = JobState.CANCELLED if is_cancelled else JobState.FAILED
-        await self.link.send(Failed(state, ended.reason, ended.usage, ended.amount))
-
-    async def _settle(self) -> None:
+    async def _settle(self, job: HeldJob) -> None:
         """Wait a little for the payment of the last tokens."""
-        if self._amount is not None and self._paid < self._amount:
-            with trio.move_on_after(SETTLE_S):
-                await self._settled.wait()
+        job.credit(job.paid)
+        with trio.move_on_after(SETTLE_S):
+            await job.settled.wait()
 
-    async def _stop(self, job_id: JobId, reason: str) -> None:
-        """Tell the host, even while everything is being cancelled."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + HOST_S):
-            await self._host.cancel(job_id, reason)
+
+async def stop(host: JobHost, job_id: JobId, *, reason: str) -> None:
+    """Tell the host, even while everything is being cancelled."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + HOST_S):
+        await host.cancel(job_id, reason)
+
+
+def is_broken_line(error: Exception) -> bool:
+    """Whether nobody need be to blame: the line broke, as lines do."""
+    return isinstance(error, StreamBroken | HungUp)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from core.job import JOB_ID, MAX_JOB_TOKENS, JobRequest, JobState, Usage
+from core.job import JOB_ID, MAX_JOB_TOKENS, JobId, JobRequest, JobState, PeerId, Usage
 from core.model_card import MAX_NAME_CHARACTERS
 from core.offer import Offer, Quote, Reject
-from core.payments.voucher import MAX_AMOUNT, Party, Voucher
+from core.payments.voucher import MAX_AMOUNT, JobClaim, Party, Signature, Voucher
 
 JOB_PROTOCOL = "/starling/job/1.0.0"
 QUERY_PROTOCOL = "/starling/query/1.0.0"
@@ -38,11 +38,28 @@ _ROLES = ("system", "user", "assistant")
 # job, requester to provider
 
 
+class PayerProof(msgspec.Struct, frozen=True):
+    """The payer's hot key over a JobClaim (EIP-712) of this job at this provider, good until expires (epoch s)."""
+
+    expires: int
+    signature: Signature
+
+
 class Propose(msgspec.Struct, frozen=True, tag="propose"):
     """May this job run at your place? Answered by Quoted or Rejected."""
 
     request: JobRequest
     payer: Party
+    proof: PayerProof
+    version: int = VERSION
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """Our line broke: go on with this job from this chunk. Only for the peer that proposed it, while the provider holds
+    it. Answered by Resumed and all that follows, or Rejected."""
+
+    job_id: JobId
+    seq: int
     version: int = VERSION
 
 
@@ -79,6 +96,12 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     reject: Reject
 
 
+class Resumed(msgspec.Struct, frozen=True, tag="resumed"):
+    """Here is the rest, from chunk seq on."""
+
+    seq: int
+
+
 class AmountDue(msgspec.Struct, frozen=True, tag="amount_due"):
     """What this job has cost so far, in smallest units: sign for it, or the answer stops after one window."""
 
@@ -111,8 +134,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     amount: int
 
 
-RequesterMessage = Propose | Pay | Cancel | Keep
-ProviderMessage = Quoted | Rejected | AmountDue | Chunk | Finished | Failed | Keep
+RequesterMessage = Propose | Resume | Pay | Cancel | Keep
+ProviderMessage = Quoted | Rejected | Resumed | AmountDue | Chunk | Finished | Failed | Keep
 
 
 # query
@@ -171,6 +194,11 @@ def offer_bytes(offer: Offer) -> bytes:
 def quote_bytes(quote: Quote) -> bytes:
     """What a provider signs when it quotes."""
     return b"starling-quote-1:" + msgspec.json.encode(quote)
+
+
+def job_claim(propose: Propose, provider: PeerId) -> JobClaim:
+    """What a proposal's proof signs when it is made to this provider. Raises ValueError on a bad address."""
+    return JobClaim(propose.payer.id, propose.request.terms.job_id, provider, propose.proof.expires)
 
 
 def prompt_bytes(request: JobRequest) -> int:

@@ -9,3 +9,7 @@ class LocalProtocolError(Exception):
 
 class RemoteProtocolError(Exception):
     """The peer broke the protocol; the stream must be reset."""
+
+
+class HungUp(RemoteProtocolError):
+    """The peer's bytes ended before the conversation did. A broken line looks the same: it is held against nobody."""

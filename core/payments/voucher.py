@@ -13,6 +13,8 @@ from coincurve import PrivateKey, PublicKey
 from eth_hash.auto import keccak
 
 MAX_AMOUNT = (1 << 96) - 1
+CLAIM_LIFE_S = 600
+MAX_CLAIM_LIFE_S = 2 * CLAIM_LIFE_S  # a payer's clock may be wrong by ten minutes either way
 SIGNATURE_BYTES = 64
 
 Address = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
@@ -20,11 +22,14 @@ PartyId = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
 Amount = Annotated[int, msgspec.Meta(ge=0)]  # and at most MAX_AMOUNT: msgspec has no bounds beyond 64 bits
 Signature = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{128}\Z")]
 
+UNPROVEN = "The job is not signed for by its payer."
+
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _PARITY_BIT = 1 << 255
 _DOMAIN_TYPE = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _VOUCHER_TYPE = keccak(b"Voucher(bytes32 payer,bytes32 worker,uint96 cumulative)")
 _RELAY_FEE_TYPE = keccak(b"RelayFee(bytes32 worker,address relayer,uint96 fee,uint32 nonce,uint40 deadline)")
+_JOB_CLAIM_TYPE = keccak(b"JobClaim(bytes32 payer,string job,string provider,uint40 expires)")
 _NAME = keccak(b"ComputeEscrow")
 _VERSION = keccak(b"1")
 
@@ -71,6 +76,16 @@ class RelayFee(msgspec.Struct, frozen=True):
     deadline: Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 
 
+class JobClaim(msgspec.Struct, frozen=True):
+    """This payer will pay for this job at this provider (a peer id): what the payer's hot key signs before a quote is
+    made, so that nobody can ask, and fill places, in another's name. expires is in seconds since the epoch."""
+
+    payer: PartyId
+    job: str
+    provider: str
+    expires: Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
+
+
 def sign_voucher(key: bytes, domain: EscrowDomain, *, payer: Party, worker: str, cumulative: int) -> Voucher:
     """Sign with the payer's hot key (32 bytes). Raises ValueError if an amount, id or key is out of bounds."""
     if address_of(key).lower() != payer.hot.lower():
@@ -98,6 +113,23 @@ def relay_fee_digest(domain: EscrowDomain, fee: RelayFee) -> bytes:
     words = _id_word(fee.worker) + _address_word(fee.relayer) + _uint_word(fee.fee, bits=96)
     words += _uint_word(fee.nonce, bits=32) + _uint_word(fee.deadline, bits=40)
     return _typed_digest(domain, keccak(_RELAY_FEE_TYPE + words))
+
+
+def job_claim_digest(domain: EscrowDomain, claim: JobClaim) -> bytes:
+    """The 32 bytes that the payer's hot key signs for a claim. Raises ValueError if a field is out of bounds."""
+    words = _id_word(claim.payer) + keccak(claim.job.encode()) + keccak(claim.provider.encode())
+    return _typed_digest(domain, keccak(_JOB_CLAIM_TYPE + words + _uint_word(claim.expires, bits=40)))
+
+
+def job_claim_fault(domain: EscrowDomain, claim: JobClaim, *, hot: str, signature: str, now: float) -> str | None:
+    """Why this claim is not good now, or None. hot is the payer's signing address."""
+    if not now < claim.expires <= now + MAX_CLAIM_LIFE_S:
+        return "The proof of who pays is expired or lives too long. Check the clock of this computer."
+    try:
+        signer = recover_digest(job_claim_digest(domain, claim), signature)
+    except ValueError:
+        signer = ""
+    return None if signer == hot.lower() else UNPROVEN
 
 
 def domain_separator(domain: EscrowDomain) -> bytes:

@@ -18,10 +18,12 @@ import msgspec
 from core.payments.keystore import STRONG_SCRYPT_N, load_hot_key, load_owner
 from core.payments.voucher import (
     EscrowDomain,
+    JobClaim,
     Party,
     RelayFee,
     Voucher,
     address_of,
+    job_claim_digest,
     relay_fee_digest,
     sign_digest,
     sign_voucher,
@@ -96,6 +98,10 @@ class Wallet:
     def sign_relay_fee(self, domain: EscrowDomain, fee: RelayFee) -> str:
         """0x and r || vs: lets fee.relayer keep fee.fee of our next payout."""
         return sign_digest(self._key, relay_fee_digest(domain, fee))
+
+    def sign_job_claim(self, domain: EscrowDomain, claim: JobClaim) -> str:
+        """0x and r || vs: says that the job is ours to pay. Moves no money, and touches no disk."""
+        return sign_digest(self._key, job_claim_digest(domain, claim))
 
     def close(self) -> None:
         """Let go of the journal."""

@@ -10,10 +10,28 @@ from core.job import ChatMessage, JobId, JobRequest, JobState, JobTerms, PeerId,
 from core.job import charge as charge
 from core.job_output import JobOutput, OutputChunk, OutputDue, OutputEnded
 from core.offer import Offer, Quote, Reject
-from core.payments.voucher import Party, Voucher
+from core.payments.voucher import (
+    CLAIM_LIFE_S,
+    EscrowDomain,
+    JobClaim,
+    Party,
+    Voucher,
+    address_of,
+    job_claim_digest,
+    sign_digest,
+)
 from p2p.byte_stream import StreamBroken
+from p2p.identity import Identity
+from p2p.job_sales import JobSales, SalesPorts
+from p2p.messages import PayerProof
+from p2p.token_bucket import Rate
+from p2p.trust import Fault
 
-PAYER = Party("0x" + "11" * 20, "0x" + "22" * 20)
+PAYER_KEY = b"\x42" * 32
+PAYER = Party("0x" + "11" * 20, address_of(PAYER_KEY))
+DOMAIN = EscrowDomain(31_337, "0x" + "55" * 20)
+NOW = 1_000_000_000.0
+NO_LIMIT = Rate(per_s=1e6, burst=1e6)
 WORKER = Party("0x" + "33" * 20, "0x" + "44" * 20)
 PRICE = Price(100_000, 1_000_000)  # 0.1 and 1 unit a token
 PROMPT_TOKENS = 10
@@ -64,6 +82,21 @@ def a_voucher(amount: int) -> Voucher:
     return Voucher(PAYER, WORKER.id, amount, SIGNATURE)
 
 
+def a_proof(job_id: str, provider: str, *, key: bytes = PAYER_KEY, lives_s: int = CLAIM_LIFE_S) -> PayerProof:
+    expires = int(NOW) + lives_s
+    claim = JobClaim(PAYER.id, job_id, provider, expires)
+    return PayerProof(expires, sign_digest(key, job_claim_digest(DOMAIN, claim)))
+
+
+def sales_ports(faults: list[tuple[PeerId, Fault]] | None = None, *, each: Rate = NO_LIMIT) -> SalesPorts:
+    heard = [] if faults is None else faults
+    return SalesPorts(DOMAIN, lambda peer, fault: heard.append((peer, fault)), lambda: NOW, each, NO_LIMIT)
+
+
+def sales_of(host: FakeHost, identity: Identity) -> JobSales:
+    return JobSales(host, identity, ports=sales_ports())
+
+
 class MemoryStream:
     """One end of a stream in memory; is_cut breaks both ends as a killed peer would."""
 
@@ -107,6 +140,9 @@ class FakePayer:
     def __init__(self, purse: int = 1_000_000) -> None:
         self.purse = purse
         self.signed: list[int] = []
+
+    def prove(self, job_id: JobId, provider: PeerId) -> PayerProof:
+        return a_proof(job_id, provider)
 
     async def pay(self, quote: Quote, amount: int) -> Voucher | str:
         await trio.lowlevel.checkpoint()

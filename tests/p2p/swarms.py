@@ -13,11 +13,11 @@ import trio
 
 from core.job import PeerId
 from p2p.identity import Identity
-from p2p.job_stream import serve_job
+from p2p.job_sales import JobSales
 from p2p.messages import JOB_PROTOCOL, SignedOffer
 from p2p.offer_exchange import OfferExchange
 from p2p.swarm import Swarm
-from tests.p2p.fakes import FakeHost, an_offer
+from tests.p2p.fakes import FakeHost, an_offer, sales_of
 
 NETWORK = "testnet"
 
@@ -27,6 +27,7 @@ class Member(msgspec.Struct, frozen=True):
 
     swarm: Swarm
     offers: OfferExchange
+    sales: JobSales | None = None
 
     @property
     def peer_id(self) -> PeerId:
@@ -36,6 +37,8 @@ class Member(msgspec.Struct, frozen=True):
         async with trio.open_nursery() as nursery:
             await nursery.start(self.swarm.run)
             nursery.start_soon(self.offers.run)
+            if self.sales is not None:
+                await nursery.start(self.sales.run)
             task_status.started()
 
 
@@ -47,9 +50,9 @@ def a_member(seed: int, bootstrap: tuple[str, ...] = (), *, port: int = 0, netwo
 
 def a_provider(seed: int, bootstrap: tuple[str, ...], host: FakeHost) -> Member:
     member = a_member(seed, bootstrap)
-    sign = Identity(bytes([seed]) * 32).sign
-    member.swarm.serve(JOB_PROTOCOL, lambda stream, peer: serve_job(stream, host, peer=peer, sign=sign))
-    return member
+    sales = sales_of(host, Identity(bytes([seed]) * 32))
+    member.swarm.serve(JOB_PROTOCOL, sales.serve)
+    return msgspec.structs.replace(member, sales=sales)
 
 
 @asynccontextmanager

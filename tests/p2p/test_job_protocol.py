@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from core.framing import encode_frame
 from core.job import JobState, Usage, charge
 from core.offer import Reject
+from p2p.identity import Identity
 from p2p.job_protocol import CROSSING, PROVIDER_SAYS, REQUESTER_SAYS, JobProvider, JobRequester, Phase
 from p2p.messages import (
     AmountDue,
@@ -26,13 +27,16 @@ from p2p.messages import (
     Quoted,
     Rejected,
     RequesterMessage,
+    Resume,
+    Resumed,
 )
 from p2p.protocol_error import LocalProtocolError, RemoteProtocolError
-from tests.p2p.fakes import PAYER, PRICE, PROMPT_TOKENS, a_quote, a_request, a_voucher
+from tests.p2p.fakes import PAYER, PRICE, PROMPT_TOKENS, a_proof, a_quote, a_request, a_voucher
 
+PROVIDER = Identity(b"\x07" * 32).peer_id
 REQUEST = a_request()
 QUOTE = a_quote(REQUEST)
-PROPOSE = Propose(REQUEST, PAYER)
+PROPOSE = Propose(REQUEST, PAYER, a_proof(REQUEST.terms.job_id, PROVIDER))
 QUOTED = Quoted(QUOTE, "ab")
 PAY = Pay(a_voucher(1))
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -44,10 +48,11 @@ def finished(tokens: int, digest: str) -> Finished:
 
 
 FAILED = Failed(JobState.FAILED, "The worker stopped.", Usage(), 0)
-FROM_REQUESTER: tuple[RequesterMessage, ...] = (PROPOSE, PAY, Cancel(), Keep())
+FROM_REQUESTER: tuple[RequesterMessage, ...] = (PROPOSE, Resume(REQUEST.terms.job_id, 0), PAY, Cancel(), Keep())
 FROM_PROVIDER: tuple[ProviderMessage, ...] = (
     QUOTED,
     Rejected(Reject(REQUEST.terms.job_id, "no")),
+    Resumed(0),
     AmountDue(1),
     Chunk(0, "a", 1),
     finished(0, EMPTY),

@@ -1,4 +1,4 @@
-"""Whole jobs between serve_job and request_job, over streams in memory and a clock that jumps."""
+"""Whole jobs between JobSales and request_job, over streams in memory and a clock that jumps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import trio
 from trio.testing import MockClock
 
 from core.framing import encode_frame
-from core.job import JobId, JobState, Usage, charge
+from core.job import JobId, JobState, PeerId, Usage, charge
 from core.job_output import JobOutput
 from core.offer import Quote
 from core.payments.voucher import Voucher
 from p2p.byte_stream import StreamBroken
 from p2p.identity import Identity
 from p2p.job_request import JobOver, JobPaid, JobQuoted, JobText, JobUpdate, quote_objection, request_job
-from p2p.job_stream import serve_job
-from p2p.messages import Propose
+from p2p.messages import PayerProof, Propose
 from tests.p2p.fakes import (
     PAYER,
     PRICE,
@@ -24,8 +23,10 @@ from tests.p2p.fakes import (
     FakeHost,
     FakePayer,
     MemoryStream,
+    a_proof,
     a_quote,
     a_request,
+    sales_of,
     stream_pair,
 )
 
@@ -35,7 +36,12 @@ ASKER = Identity(b"\x08" * 32).peer_id
 
 
 async def serve(stream: MemoryStream, host: FakeHost) -> None:
-    await serve_job(stream, host, peer=ASKER, sign=IDENTITY.sign)
+    """Serve one stream; what it leaves behind is stopped."""
+    sales = sales_of(host, IDENTITY)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sales.run)
+        await sales.serve(stream, ASKER)
+        nursery.cancel_scope.cancel()
 
 
 async def ask(host: FakeHost, payer: FakePayer, **terms: int) -> list[JobUpdate]:
@@ -143,7 +149,7 @@ async def test_a_slow_job_lives_on_keeps(autojump_clock: MockClock) -> None:
     assert over(updates).state is JobState.FINISHED
 
 
-async def test_a_requester_that_vanishes_stops_its_job(autojump_clock: MockClock) -> None:
+async def test_a_requester_that_vanishes_stops_its_job_when_the_peer_leaves(autojump_clock: MockClock) -> None:
     host = FakeHost(["w"] * 1_000, pace_s=0.05)
     ours, theirs = stream_pair()
     async with trio.open_nursery() as nursery:
@@ -152,7 +158,7 @@ async def test_a_requester_that_vanishes_stops_its_job(autojump_clock: MockClock
             async for update in updates:
                 if isinstance(update, JobText):
                     await ours.reset()
-    assert host.cancelled == "The requester left."
+    assert host.cancelled == "This peer left the network."
 
 
 class NoStart(FakeHost):
@@ -228,7 +234,7 @@ async def test_garbage_ends_the_stream_and_nothing_else(garbage: bytes, autojump
 async def test_a_job_over_the_limits_is_refused_before_the_host_sees_it(autojump_clock: MockClock) -> None:
     ours, theirs = stream_pair()
     host = FakeHost([])
-    await ours.write(encode_frame(Propose(a_request("bad id!"), PAYER)))
+    await ours.write(encode_frame(Propose(a_request("bad id!"), PAYER, a_proof("bad id!", IDENTITY.peer_id))))
     await ours.close()
     await serve(theirs, host)
     assert b"rejected" in await ours.read()
@@ -236,8 +242,12 @@ async def test_a_job_over_the_limits_is_refused_before_the_host_sees_it(autojump
 
 
 async def test_a_quote_signed_by_someone_else_is_not_paid(autojump_clock: MockClock) -> None:
+    class Careless(FakePayer):
+        def prove(self, job_id: JobId, provider: PeerId) -> PayerProof:
+            return a_proof(job_id, IDENTITY.peer_id)
+
     ours, theirs = stream_pair()
-    payer = FakePayer()
+    payer = Careless()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve, theirs, FakeHost(["a"]))
         async with request_job(ours, a_request(), payer=payer, peer=ASKER) as updates:

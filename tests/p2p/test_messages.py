@@ -13,7 +13,7 @@ from core.job import ChatMessage, JobState, Usage
 from core.offer import Reject
 from p2p import messages as m
 from p2p.identity import Identity, is_signed_by
-from tests.p2p.fakes import PAYER, a_quote, a_request, a_voucher, an_offer
+from tests.p2p.fakes import PAYER, a_proof, a_quote, a_request, a_voucher, an_offer
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "p2p_messages.json"
 IDENTITY = Identity(bytes(range(32)))
@@ -21,13 +21,16 @@ OFFER = an_offer(IDENTITY.peer_id)
 SIGNED = m.SignedOffer(OFFER, IDENTITY.sign(m.offer_bytes(OFFER)), ("/ip4/127.0.0.1/tcp/4001",))
 REQUEST = a_request()
 QUOTE = a_quote(REQUEST)
+PROOF = a_proof(REQUEST.terms.job_id, IDENTITY.peer_id)
 SAID = {
-    "propose": m.Propose(REQUEST, PAYER),
+    "propose": m.Propose(REQUEST, PAYER, PROOF),
+    "resume": m.Resume(REQUEST.terms.job_id, 3),
     "pay": m.Pay(a_voucher(7)),
     "cancel": m.Cancel(),
     "keep": m.Keep(),
     "quoted": m.Quoted(QUOTE, IDENTITY.sign(m.quote_bytes(QUOTE))),
     "rejected": m.Rejected(Reject(REQUEST.terms.job_id, "The queue is full.", 3.0)),
+    "resumed": m.Resumed(3),
     "amount_due": m.AmountDue(12),
     "chunk": m.Chunk(0, "Grüße", 2),
     "finished": m.Finished(Usage(10, 2), "stop", 3, "00" * 32),
@@ -69,7 +72,7 @@ def test_a_signed_offer_is_its_peers_and_nobody_elses() -> None:
 
 
 def test_a_good_proposal_has_no_fault() -> None:
-    assert m.proposal_fault(m.Propose(REQUEST, PAYER)) is None
+    assert m.proposal_fault(m.Propose(REQUEST, PAYER, PROOF)) is None
 
 
 TERMS = [{"job_id": "a b"}, {"job_id": ""}, {"max_tokens": 0}, {"max_tokens": 1 << 21}, {"deadline_s": 0.0},
@@ -81,13 +84,13 @@ SAMPLING = [{"max_tokens": 65}, {"max_tokens": 0}, {"temperature": -1.0}, {"top_
 @pytest.mark.parametrize("change", TERMS, ids=repr)
 def test_terms_out_of_bounds_are_refused(change: dict[str, object]) -> None:
     request = msgspec.structs.replace(REQUEST, terms=msgspec.structs.replace(REQUEST.terms, **change))
-    assert m.proposal_fault(m.Propose(request, PAYER))
+    assert m.proposal_fault(m.Propose(request, PAYER, PROOF))
 
 
 @pytest.mark.parametrize("change", SAMPLING, ids=repr)
 def test_sampling_out_of_bounds_is_refused(change: dict[str, object]) -> None:
     request = msgspec.structs.replace(REQUEST, sampling=msgspec.structs.replace(REQUEST.sampling, **change))
-    assert m.proposal_fault(m.Propose(request, PAYER))
+    assert m.proposal_fault(m.Propose(request, PAYER, PROOF))
 
 
 @pytest.mark.parametrize(
@@ -96,13 +99,14 @@ def test_sampling_out_of_bounds_is_refused(change: dict[str, object]) -> None:
     ids=["none", "role", "long"],
 )
 def test_words_out_of_bounds_are_refused(messages: tuple[ChatMessage, ...]) -> None:
-    assert m.proposal_fault(m.Propose(msgspec.structs.replace(REQUEST, messages=messages), PAYER))
+    assert m.proposal_fault(m.Propose(msgspec.structs.replace(REQUEST, messages=messages), PAYER, PROOF))
 
 
 def test_another_version_is_refused_in_words() -> None:
-    assert m.proposal_fault(m.Propose(REQUEST, PAYER, version=9)) == "This peer speaks version 1 of the job protocol."
+    propose = m.Propose(REQUEST, PAYER, PROOF, version=9)
+    assert m.proposal_fault(propose) == "This peer speaks version 1 of the job protocol."
 
 
 def test_the_largest_prompt_fits_its_frame() -> None:
     request = msgspec.structs.replace(REQUEST, messages=(ChatMessage("user", '"' * m.MAX_PROMPT_BYTES),))
-    assert len(encode_frame(m.Propose(request, PAYER))) < m.MAX_REQUESTER_FRAME_BYTES
+    assert len(encode_frame(m.Propose(request, PAYER, PROOF))) < m.MAX_REQUESTER_FRAME_BYTES
