@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import choice, choose, engine, federation, jobs, start, switches, throughput
+from tests.bench import choice, choose, engine, exchange, federation, jobs, start, switches, throughput
 from tests.bench.report import Report
 
 BENCHES: dict[str, Callable[..., Report]] = {
     "choose": choose.run,
     "choice": choice.run,
     "engine": engine.run,
+    "exchange": exchange.run,
     "federation": federation.run,
     "jobs": jobs.run,
     "start": start.run,
