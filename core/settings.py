@@ -28,12 +28,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     goes, and a model that may have no other copy only with drop_only_copies. hub_endpoint: what `models install` asks.
     max_power_w: no plan is chosen whose device is expected to draw more while it serves (0: no limit).
     explore_when_idle: other plans are tried for seconds while nobody wants anything. learn_from_peers: they are asked
-    for their speeds; share_measurements: they are told ours, without a name, an id or a model title.
+    for their speeds; share_measurements: they are told ours, without a name, an id or a model title. listen_ws_port:
+    browsers may dial here too, by WebSocket (0: they may not).
     """
 
     network: str = ""
     listen_ip: str = "127.0.0.1"
     listen_port: Port = 0
+    listen_ws_port: Port = 0
     model: str = ""
     quality: QualityClass = QualityClass.STANDARD
     join_at_start: bool = False

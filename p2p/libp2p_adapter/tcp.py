@@ -76,6 +76,11 @@ class Tcp(TCP):  # type: ignore[misc]
         self._traffic = traffic
         self._open: WeakSet[trio.SocketStream | trio.SocketListener] = WeakSet()
 
+    @property
+    def opened(self) -> WeakSet[trio.SocketStream | trio.SocketListener]:
+        """Every socket that close_all closes."""
+        return self._open
+
     async def _dial_resolved(self, maddr: Multiaddr, source: tuple[str, int] | None = None) -> RawConnection:
         raw = await super()._dial_resolved(maddr, source)
         self._open.add(raw.stream.stream)
@@ -123,7 +128,8 @@ class Listener(IListener):  # type: ignore[misc]
 
     def get_addrs(self) -> tuple[Multiaddr, ...]:
         """The addresses bound, with the real port."""
-        return tuple(multiaddr_from_socket(listener.socket) for listener in self._sockets)
+        is_open = [listener.socket for listener in self._sockets if listener.socket.fileno() >= 0]
+        return tuple(map(multiaddr_from_socket, is_open))
 
     async def close(self) -> None:
         """Stop accepting; connections live on with their own owner."""
