@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from functools import partial
 
 import msgspec
@@ -28,6 +27,7 @@ LOOK_AGAIN_S = 60.0
 PROVIDE_EVERY_S = 600.0
 PROVIDE_S = 30.0
 TELL_S = 10.0
+WITHDRAW_S = 2.0
 MAX_TOLD = 32
 MAX_ASKED = 16
 LINGER_S = 0.3
@@ -47,7 +47,7 @@ class OfferExchange:
         self._told: set[tuple[PeerId, str, int]] = set()
         self._provided_at: dict[str, float] = {}
         self._news = trio.Event()
-        swarm.serve(QUERY_PROTOCOL, QueryDesk(self._known, self.own_offers, clock=time.time).serve)
+        swarm.serve(QUERY_PROTOCOL, QueryDesk(self._known, self.own_offers, clock=swarm.now).serve)
 
     def __len__(self) -> int:
         """How many offers of others are known."""
@@ -67,26 +67,39 @@ class OfferExchange:
 
     async def announce(self, offer: Offer) -> None:
         """Offer this from now on, or renew it: connected peers are told, and the DHT learns who provides the model."""
+        late_s = self._swarm.skew.correction_s()
+        offer = msgspec.structs.replace(
+            offer, issued_at=offer.issued_at + late_s, expires_at=offer.expires_at + late_s
+        )
         signature = self._identity.sign(offer_bytes(offer))
         self._own[offer.model] = SignedOffer(offer, signature, self._swarm.addresses()[:MAX_ADDRESSES])
         self._news.set()
 
     async def withdraw(self, model: str) -> None:
-        """Offer this no longer. Copies elsewhere end with their expiry."""
-        self._own.pop(model, None)
+        """Offer this no longer, and tell those we are connected to by an offer that expires now. Copies elsewhere end
+        with their own expiry. Bounded in time."""
         self._provided_at.pop(model, None)
+        if (signed := self._own.pop(model, None)) is None:
+            return
+        now = time.time()
+        over = msgspec.structs.replace(signed.offer, issued_at=now, expires_at=now, sequence=signed.offer.sequence + 1)
+        ended = SignedOffer(over, self._identity.sign(offer_bytes(over)))
+        with trio.move_on_after(WITHDRAW_S):
+            async with trio.open_nursery() as nursery:
+                for peer_id in self._swarm.peers()[:MAX_TOLD]:
+                    nursery.start_soon(self._tell, peer_id, (ended,))
 
     def own_offers(self) -> OfferBook:
         """What we offer now."""
         book = OfferBook()
         for signed in self._own.values():
             current = msgspec.structs.replace(signed, addresses=self._swarm.addresses()[:MAX_ADDRESSES])
-            book.add(current, now=time.time())
+            book.add(current, now=self._swarm.now())
         return book
 
     async def find(self, model: str, *, deadline_s: float) -> list[SignedOffer]:
         """Offers of others for this model, checked and newest first a peer; what was found by the deadline."""
-        search = _Search(model, self._known.find(model, now=time.time()))
+        search = _Search(model, self._known.find(model, now=self._swarm.now()))
         with trio.move_on_after(deadline_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._search, search)
@@ -107,7 +120,7 @@ class OfferExchange:
             await self._swarm.wait_change()
 
     async def _tell_all(self) -> None:
-        offers = tuple(self.own_offers().find(None, now=time.time()))
+        offers = tuple(self.own_offers().find(None, now=self._swarm.now()))
         connected = set(self._swarm.peers())
         self._told = {entry for entry in self._told if entry[0] in connected}
         with trio.move_on_after(TELL_S):
@@ -159,7 +172,7 @@ class OfferExchange:
         except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
             log.debug("%s could not be asked for offers: %s", peer_id, error)
             return
-        now = time.time()
+        now = self._swarm.now()
         offers = answer.offers if isinstance(answer, Offers) else ()
         good = [s for s in offers if s.offer.model == search.model and offer_fault(s, now) is None]
         for signed in good:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -32,7 +33,9 @@ from p2p.peer_messages import HELLO_PROTOCOL
 from p2p.peer_record import OwnRecord, SignedRecord, record_fault
 from p2p.relay_book import RelayBook
 from p2p.swarm_errors import OtherNetwork, PeerUnreachable, PortInUse, SwarmError
+from p2p.trust import Fault, Trust
 from p2p.wakefulness import Moment, jumped
+from p2p.watched_stream import WatchedStream
 
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 30.0
@@ -64,9 +67,11 @@ class Swarm:
         self._relay: RelayBook | None = None
         self._since: dict[PeerId, float] = {}
         self._changed = trio.Event()
+        self._ban_began = trio.Event()
         self.clock: Callable[[], float] = time.time
         self.book = AddressBook(identity.peer_id)
         self.skew = ClockSkew()
+        self.trust = Trust()
         self._record = OwnRecord(identity, self.addresses, swarm=network)
         self._greeter = Greeter(network, self._greeting_ports())
         for address in bootstrap:
@@ -126,10 +131,11 @@ class Swarm:
         is whoever belongs to another network."""
 
         async def guarded(stream: ByteStream, peer: PeerId) -> None:
-            if self._greeter.is_foreign(peer) and protocol != HELLO_PROTOCOL:
+            is_foreign = self._greeter.is_foreign(peer) and protocol != HELLO_PROTOCOL
+            if is_foreign or self._is_banned(peer):
                 await stream.reset()
                 return
-            await serve(stream, peer)
+            await serve(self._watched(stream, peer), peer)
 
         self._served[protocol] = guarded
         if self._host is not None:
@@ -138,12 +144,21 @@ class Swarm:
     async def open(self, peer_id: PeerId, protocol: str, *, addresses: tuple[str, ...] = ()) -> ByteStream:
         """A stream to this peer, dialled if need be; whoever gets it must reset it. Raises PeerUnreachable."""
         await self.reach(peer_id, addresses)
-        return await self._open_stream(peer_id, protocol)
+        return self._watched(await self._open_stream(peer_id, protocol), peer_id)
+
+    def report(self, peer_id: PeerId, fault: Fault) -> None:
+        """A peer did this. When a ban begins with it, the connection is closed, and neither streams nor dials go
+        through until it ends."""
+        if self.trust.note(peer_id, fault, now=self.clock()):
+            log.info("%s is banned for a while", peer_id)
+            self._ban_began.set()
 
     async def reach(self, peer_id: PeerId, addresses: tuple[str, ...] = ()) -> None:
         """Be connected to this peer, at these addresses or those in the book. Raises PeerUnreachable, OtherNetwork."""
         if self._host is None:
             raise PeerUnreachable("This peer is not in the network now.")
+        if self._is_banned(peer_id):
+            raise PeerUnreachable("The peer broke the rules, and is banned for a while.")
         try:
             if self._greeter.is_foreign(peer_id):
                 raise OtherNetwork
@@ -206,6 +221,7 @@ class Swarm:
             nursery.start_soon(self._connector().run)
             nursery.start_soon(self._pass_changes_on, host)
             nursery.start_soon(self._look_round, host)
+            nursery.start_soon(self._keep_out_banned, host)
             for run in self._beside:
                 nursery.start_soon(run, host)
             task_status.started()
@@ -246,6 +262,7 @@ class Swarm:
             await host.connect(peer_id, where, from_port=known is not None and known.is_given)
         except PeerUnreachable:
             self.book.failed(peer_id, now=self.clock())
+            self.report(peer_id, Fault.REFUSED_DIAL)
             raise
         self.book.succeeded(peer_id, self._address_of(peer_id), now=self.clock())
 
@@ -254,7 +271,10 @@ class Swarm:
         peer, now = greeted.peer_id, self.now()
         known, group = self.book.get(peer), group_of(ip_of(self._address_of(peer)))
         is_trusted = known is not None and known.is_given
+        before = self.skew.correction_s()
         self.skew.note(peer, greeted.skew_s, group=group, is_trusted=is_trusted)
+        if bool(before) != bool(self.skew.correction_s()):
+            self._tell_change()
         signed = greeted.record
         if signed is None or signed.record.peer_id != peer or record_fault(signed, swarm=self._network, now=self.now()):
             return
@@ -275,6 +295,22 @@ class Swarm:
                     nursery.start_soon(self._greet, link.peer_id)
                 self._tell_change()
                 await host.wait_change()
+
+    async def _keep_out_banned(self, host: PeerHost) -> None:
+        """Close the connections to whom a ban begins for, and to the banned who come again."""
+        while True:
+            self._ban_began = trio.Event()
+            for peer_id in filter(self._is_banned, host.connected()):
+                await host.disconnect(peer_id)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_then_cancel, host.wait_change, nursery.cancel_scope)
+                nursery.start_soon(_then_cancel, self._ban_began.wait, nursery.cancel_scope)
+
+    def _is_banned(self, peer_id: PeerId) -> bool:
+        return self.trust.is_banned(peer_id, now=self.clock())
+
+    def _watched(self, stream: ByteStream, peer_id: PeerId) -> ByteStream:
+        return WatchedStream(stream, partial(self.report, peer_id, Fault.BAD_FRAME))
 
     async def _greet(self, peer_id: PeerId) -> None:
         try:
@@ -301,6 +337,11 @@ class Swarm:
             ips = found
             self.book.forgive()
             self._tell_change()
+
+
+async def _then_cancel(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()
 
 
 def _port(addresses: tuple[str, ...]) -> int:
