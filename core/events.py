@@ -11,6 +11,7 @@ from core.device import Benchmark, Machine, Reading
 from core.job import JobId, JobState, JobTerms, Price, Timing, Usage
 from core.memory import FailedLoad, MeasuredLoad
 from core.model_card import ModelCard
+from core.peer_seen import PeersSeen
 from core.plan import Choice, Plan
 from core.speed_record import MeasuredRun
 
@@ -148,8 +149,7 @@ class JobEnded(msgspec.Struct, frozen=True, tag="job_ended"):
 
 
 class VoucherAccepted(msgspec.Struct, frozen=True, tag="voucher_accepted"):
-    """A payer signed a new cumulative amount for us: durable before the work that it pays for. redeemed is what had
-    been cashed of it by then, as the chain says."""
+    """A payer signed a new cumulative amount, durable before the work; redeemed: what the chain had cashed by then."""
 
     at: float
     job_id: JobId
@@ -284,6 +284,12 @@ class PeersCounted(msgspec.Struct, frozen=True, tag="peers_counted"):
     peers: int
 
 
+class PeersListed(msgspec.Struct, frozen=True, tag="peers_listed"):
+    """Whom we are connected to, and whom else we know."""
+
+    seen: PeersSeen
+
+
 class JobStarted(msgspec.Struct, frozen=True, tag="job_started"):
     """A job left the queue for the worker; its prompt is being read."""
 
@@ -378,6 +384,7 @@ Notice = (
     | NetworkJoined
     | NetworkLeft
     | PeersCounted
+    | PeersListed
     | JobStarted
     | JobProgressed
     | JobAsked

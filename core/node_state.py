@@ -16,6 +16,7 @@ from core.job import Job, JobId
 from core.memory import MemoryRecord
 from core.model_card import ModelCard
 from core.payments.ledger import Ledger
+from core.peer_seen import PeersSeen
 from core.plan import Choice, Plan
 from core.speed_record import SpeedRecord
 
@@ -88,6 +89,7 @@ class NodeState(msgspec.Struct, frozen=True):
     peer_id: str = ""
     addresses: tuple[str, ...] = ()
     peers: int = 0
+    peers_seen: PeersSeen = PeersSeen()
     pause: Pause | None = None
     progress: Progress | None = None
     trouble: dict[str, str] = {}

@@ -5,6 +5,7 @@ Never reads the environment: the composition root reads the file and hands the v
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,14 @@ Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 HubEndpoint = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", max_length=200)]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class ShareModels(StrEnum):
+    """Which model files other peers may have of us."""
+
+    FREE = "free"
+    ALL = "all"
+    NONE = "none"
 
 
 class SettingsError(Exception):
@@ -29,7 +38,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_power_w: no plan is chosen whose device is expected to draw more while it serves (0: no limit).
     explore_when_idle: other plans are tried for seconds while nobody wants anything. learn_from_peers: they are asked
     for their speeds; share_measurements: they are told ours, without a name, an id or a model title. listen_ws_port:
-    browsers may dial here too, by WebSocket (0: they may not).
+    browsers may dial here too, by WebSocket (0: they may not). share_models: which model files peers may have of us:
+    free, those whose licence plainly allows it; all; none. upload_limit_mbps: megabits a second to all peers together
+    (0: no limit); share_while_paused: even while the owner has paused work. find_on_lan: peers of the
+    same network on the LANs that we listen on are found, and find us (never with a listen_ip of this computer alone).
     """
 
     network: str = ""
@@ -54,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     explore_when_idle: bool = True
     learn_from_peers: bool = True
     share_measurements: bool = False
+    share_models: ShareModels = ShareModels.FREE
+    upload_limit_mbps: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 100.0
+    share_while_paused: bool = False
+    find_on_lan: bool = True
     theme: str = "system"
     reduce_motion: bool = False
 

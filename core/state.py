@@ -14,6 +14,7 @@ from core import events as e
 from core.job_history import apply_job, credit_job
 from core.node_state import NodeState, Pause, Presence, Progress, Sample
 from core.payments import ledger
+from core.peer_seen import PeersSeen
 from core.plan import Plan
 from core.speed_record import MeasuredRun, bench_runs
 
@@ -37,6 +38,7 @@ PresenceEvent = (
     | e.WorkerStarted
     | e.WorkerDied
     | e.PeersCounted
+    | e.PeersListed
     | Observation
 )
 
@@ -126,6 +128,8 @@ def _apply_presence(state: NodeState, event: PresenceEvent) -> NodeState:
             return _replace(state, worker=None, trouble={**state.trouble, "worker": sentence})
         case e.PeersCounted():
             return _replace(state, peers=event.peers)
+        case e.PeersListed():
+            return _replace(state, peers_seen=event.seen)
         case _:
             return _apply_observation(state, event)
 
@@ -205,9 +209,8 @@ def _restarted(state: NodeState, now: float) -> NodeState:
 
 def _without_network(state: NodeState) -> NodeState:
     """Nobody is connected and nothing is loaded."""
-    return _replace(
-        state, joined_at=None, idle_since=None, progress=None, worker=None, peers=0, addresses=()
-    )
+    fresh = _replace(state, joined_at=None, idle_since=None, progress=None, worker=None, addresses=())
+    return _replace(fresh, peers=0, peers_seen=PeersSeen())
 
 
 def _still_running(pause: Pause | None, now: float) -> Pause | None:

@@ -63,8 +63,13 @@ def _create_peer_rows(db: sqlite_utils.Database) -> None:
     db["peer_rows"].create({"peer": str, "day": int, "body": str}, pk="peer")
 
 
+def _create_known_peers(db: sqlite_utils.Database) -> None:
+    db["known_peers"].create({"network": str, "peer": str, "body": str}, pk=("network", "peer"))
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_facts, _create_outbox, _create_spending, _index_speeds, _create_peer_rows,
+    _create_known_peers,
 )  # fmt: skip
 STATE_VERSION = 1
 
@@ -164,6 +169,20 @@ class Store:
         """What is kept of peers' measurements, the oldest first."""
         with self._lock, _readable_errors(self._path):
             rows = self._db.execute("select body from peer_rows order by day, rowid").fetchall()
+        return [str(body) for (body,) in rows]
+
+    def keep_known_peers(self, network: str, bodies: dict[str, str]) -> None:
+        """Keep the whole address book of one network (its swarm id), in the place of what was there: peer id to
+        body."""
+        with self._writing() as db:
+            db.execute("delete from known_peers where network = ?", [network])
+            rows = [(network, peer, body) for peer, body in bodies.items()]
+            db.conn.executemany("insert into known_peers values (?, ?, ?)", rows)
+
+    def known_peers(self, network: str) -> list[str]:
+        """The address book of one network, in no order."""
+        with self._lock, _readable_errors(self._path):
+            rows = self._db.execute("select body from known_peers where network = ?", [network]).fetchall()
         return [str(body) for (body,) in rows]
 
     def _migrate(self) -> None:

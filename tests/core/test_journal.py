@@ -119,3 +119,12 @@ def test_what_was_earned_is_for_the_owners_eyes(tmp_path: Path) -> None:
     Store(path)
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_an_address_book_is_kept_for_each_network_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    store.keep_known_peers("one", {"p": "a", "q": "b"})
+    store.keep_known_peers("two", {"p": "c"})
+    store.keep_known_peers("one", {"p": "d"})
+    assert (store.known_peers("one"), store.known_peers("two"), store.known_peers("three")) == (["d"], ["c"], [])
+    store.close()
