@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import trio
 
 from core import events as e
+from core.job import PeerId
 from core.journal import Journal
 from core.network import Network
 from core.peer_seen import MAX_LISTED, PeerSeen, PeersSeen
@@ -30,7 +32,36 @@ CLOCK = "clock"
 
 log = logging.getLogger(__name__)
 
-Score = Callable[[str], float | None]
+Score = Callable[[PeerId], float | None]
+
+
+class BookShelf:
+    """Where the address book of one network (its swarm id) lies between runs; nowhere without a store."""
+
+    def __init__(self, store: Store | None, network: str) -> None:
+        self._store = store
+        self._network = network
+
+    async def load(self) -> tuple[KnownPeer, ...]:
+        """What was there; nothing where it cannot be read."""
+        if self._store is None:
+            return ()
+        try:
+            bodies = await trio.to_thread.run_sync(self._store.known_peers, self._network)
+        except StoreError as error:
+            log.warning("the address book of last time is not read: %s", error)
+            return ()
+        return tuple(known for body in bodies if (known := _decoded(body)) is not None)
+
+    async def save(self, peers: tuple[KnownPeer, ...]) -> None:
+        """Put the book there. Where it cannot be written, it is kept in memory only."""
+        if self._store is None:
+            return
+        bodies = {str(known.peer_id): msgspec.json.encode(known).decode() for known in peers}
+        try:
+            await trio.to_thread.run_sync(self._store.keep_known_peers, self._network, bodies)
+        except StoreError as error:
+            log.debug("the address book is kept in memory only: %s", error)
 
 
 class PeerKeeper:
@@ -38,13 +69,13 @@ class PeerKeeper:
 
     def __init__(self, journal: Journal, store: Store, *, settings: Settings, network: Network) -> None:
         self._journal = journal
-        self._store = store
+        self._shelf = BookShelf(store, network.swarm_id)
         self._settings = settings
         self._network = network
 
     def discovery(self, swarm: Swarm) -> Discovery:
         """How this swarm finds peers; make it before the swarm runs."""
-        ports = DiscoveryPorts(load=self._load, save=self._save, warn=self._warn)
+        ports = DiscoveryPorts(load=self._shelf.load, save=self._shelf.save, warn=self._warn)
         ip = self._settings.listen_ip
         is_beyond = ip in WILDCARDS or not is_of_this_machine(f"/ip{6 if ':' in ip else 4}/{ip}/tcp/1")
         finds_on_lan = self._settings.find_on_lan and is_beyond
@@ -54,7 +85,7 @@ class PeerKeeper:
         """Tell the owner whom we know, whenever that changes, until cancelled."""
         told = PeersSeen()
         while True:
-            seen = peers_seen(swarm, score=lambda peer_id: None)
+            seen = peers_seen(swarm, score=partial(_score, swarm))
             if seen != told:
                 told = seen
                 self._journal.announce(e.PeersListed(seen))
@@ -64,21 +95,6 @@ class PeerKeeper:
 
     def _warn(self, sentence: str) -> None:
         self._journal.announce(e.TroubleFound(time.time(), CLOCK, sentence))
-
-    async def _load(self) -> tuple[KnownPeer, ...]:
-        try:
-            bodies = await trio.to_thread.run_sync(self._store.known_peers, self._network.swarm_id)
-        except StoreError as error:
-            log.warning("the address book of last time is not read: %s", error)
-            return ()
-        return tuple(known for body in bodies if (known := _decoded(body)) is not None)
-
-    async def _save(self, peers: tuple[KnownPeer, ...]) -> None:
-        bodies = {str(known.peer_id): msgspec.json.encode(known).decode() for known in peers}
-        try:
-            await trio.to_thread.run_sync(self._store.keep_known_peers, self._network.swarm_id, bodies)
-        except StoreError as error:
-            log.debug("the address book is kept in memory only: %s", error)
 
 
 def peers_seen(swarm: Swarm, *, score: Score) -> PeersSeen:
@@ -110,6 +126,11 @@ def _heard(known: KnownPeer, *, score: float | None) -> PeerSeen:
     address = known.addresses[0] if known.addresses else ""
     sources = tuple(source.value for source in known.sources)
     return PeerSeen(known.peer_id, address, sources, seen_at=known.success_at or None, score=score)
+
+
+def _score(swarm: Swarm, peer_id: PeerId) -> float | None:
+    standing = swarm.trust.of(peer_id)
+    return standing.reputation if standing.at else None
 
 
 def _decoded(body: str) -> KnownPeer | None:

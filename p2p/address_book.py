@@ -249,14 +249,14 @@ def worth(known: KnownPeer, now: float) -> float:
 
 def _merged(known: KnownPeer, heard: Heard, *, now: float) -> KnownPeer:
     """What is known with this word added. The proven address stays first, then those that the peer signed itself."""
-    record = known.record
-    if heard.record is not None and (record is None or heard.record.record.sequence > record.record.sequence):
-        record = heard.record
-    signed = record.record.addresses if record is not None else ()
-    hints = heard.addresses if record is None or heard.source in (Source.NETWORK_FILE, Source.LAN) else ()
-    old = known.addresses if record is known.record or known.is_given else ()
+    before, told = known.record, heard.record
+    is_newer = told is not None and (before is None or told.record.sequence > before.record.sequence)
+    is_hint = before is None or heard.source in (Source.NETWORK_FILE, Source.LAN)
+    fresh = heard.addresses if is_newer or is_hint else ()
+    old = () if is_newer and not known.is_given else known.addresses
     proven = (known.proven,) if known.proven else ()
-    addresses = tuple(dict.fromkeys(filter(is_plausible, (*proven, *signed, *hints, *old))))[:MAX_ADDRESSES]
+    addresses = tuple(dict.fromkeys(filter(is_plausible, (*proven, *fresh, *old))))[:MAX_ADDRESSES]
+    record = told if is_newer else before
     sources = tuple(dict.fromkeys((*known.sources, heard.source)))
     return msgspec.structs.replace(
         known, addresses=addresses or known.addresses, sources=sources, record=record, heard_at=now

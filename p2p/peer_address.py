@@ -66,3 +66,9 @@ def is_of_this_machine(address: str) -> bool:
     ip = ip_of(address)
     return ip is not None and ip.is_loopback
 
+
+def worth_trying(addresses: tuple[str, ...], *, told_from: str) -> tuple[str, ...]:
+    """Those of these addresses that are of use here: loopback ones only from someone on this machine too."""
+    if is_of_this_machine(told_from):
+        return addresses
+    return tuple(address for address in addresses if not is_of_this_machine(address))

@@ -17,7 +17,7 @@ from core.job import PeerId
 from p2p.address_book import AddressBook, Heard, Source
 from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.one_message import receive_message
-from p2p.peer_address import group_of, ip_of, is_of_this_machine
+from p2p.peer_address import group_of, ip_of, worth_trying
 from p2p.peer_choice import Link
 from p2p.peer_messages import MAX_PEERS_BYTES, MAX_QUESTION_BYTES, MAX_RECORDS, PEERS_PROTOCOL, GetPeers, Peers
 from p2p.peer_record import SignedRecord, record_fault
@@ -139,16 +139,10 @@ class PeerExchange:
             if fault := record_fault(signed, swarm=self._swarm, now=now):
                 log.debug("a record from %s is not believed: %s", link.peer_id, fault)
                 return new  # whoever hands on what he could have checked is not heard further
-            addresses = self._worth_trying(signed.record.addresses, link)
+            addresses = worth_trying(signed.record.addresses, told_from=link.address)
             is_kept = book.hear(Heard(peer, addresses, Source.EXCHANGE, teller=teller, record=signed), now=now)
             new += is_kept and known is None
         return new
-
-    def _worth_trying(self, addresses: tuple[str, ...], link: Link) -> tuple[str, ...]:
-        """Loopback addresses are of use only where the teller is on this machine too."""
-        if is_of_this_machine(link.address):
-            return addresses
-        return tuple(address for address in addresses if not is_of_this_machine(address))
 
     def _told(self, asker: PeerId, *, most: int) -> tuple[SignedRecord, ...]:
         """Our own record, and a draw of those that are alive."""

@@ -27,7 +27,7 @@ from p2p.libp2p_adapter.interfaces import listen_addresses
 from p2p.libp2p_adapter.limits import ConnectionLimits
 from p2p.libp2p_adapter.peer_host import PeerHost
 from p2p.path import Path
-from p2p.peer_address import group_of, ip_of
+from p2p.peer_address import group_of, ip_of, worth_trying
 from p2p.peer_choice import TARGET_OUTBOUND, Link
 from p2p.peer_messages import HELLO_PROTOCOL
 from p2p.peer_record import OwnRecord, SignedRecord, record_fault
@@ -53,6 +53,7 @@ class Swarm:
     it takes."""
 
     target_outbound = TARGET_OUTBOUND
+    is_passing = False
     limits = ConnectionLimits()
 
     def __init__(
@@ -72,7 +73,7 @@ class Swarm:
         self.book = AddressBook(identity.peer_id)
         self.skew = ClockSkew()
         self.trust = Trust()
-        self._record = OwnRecord(identity, self.addresses, swarm=network)
+        self._record = OwnRecord(identity, self._told_addresses, swarm=network)
         self._greeter = Greeter(network, self._greeting_ports())
         for address in bootstrap:
             peer_id = PeerId(address.rpartition("/p2p/")[2])
@@ -278,8 +279,12 @@ class Swarm:
         signed = greeted.record
         if signed is None or signed.record.peer_id != peer or record_fault(signed, swarm=self._network, now=self.now()):
             return
-        heard = Heard(peer, signed.record.addresses, Source.INBOUND, teller=group or peer, record=signed)
+        addresses = worth_trying(signed.record.addresses, told_from=self._address_of(peer))
+        heard = Heard(peer, addresses, Source.INBOUND, teller=group or peer, record=signed)
         self.book.hear(heard, now=now)
+
+    def _told_addresses(self) -> tuple[str, ...]:
+        return () if self.is_passing else self.addresses()
 
     def _address_of(self, peer_id: PeerId) -> str:
         return next((link.address for link in self.links() if link.peer_id == peer_id), "")
