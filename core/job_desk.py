@@ -15,6 +15,7 @@ import trio
 
 from core import events as e
 from core.admission import Refused
+from core.fair_share import FairShare
 from core.job import JobId, JobRequest, JobState, JobTerms, PeerId, Price, Usage
 from core.job_output import JobOutput, OutputEnded
 from core.journal import Journal
@@ -31,6 +32,7 @@ from core.worker.process import WorkerDied
 QUOTE_S = 10.0
 FIRST_PAYMENT_S = 3.0
 COUNT_TIMEOUT_S = 3.0
+REFUSED_S = 10.0
 STALL_S = 30.0
 NO_PROGRESS_S = 600.0
 MAX_DECLINES_A_SECOND = 20
@@ -42,8 +44,6 @@ MAX_LIVE_A_PAYER = 20
 MAX_ID_CHARS = 64
 UNKNOWN = "This job is not known here."
 
-Clock = Callable[[], float]
-
 
 class DeskPorts(msgspec.Struct, frozen=True):
     """What the desk asks others: why no work is taken now (or None), the price, and a payer's channel on the chain, as
@@ -53,7 +53,7 @@ class DeskPorts(msgspec.Struct, frozen=True):
     price: Callable[[], Price]
     channel: Callable[[Party], Awaitable[PaymentChannel | None]]
     fresh_channel: Callable[[Party], Awaitable[PaymentChannel | None]]
-    clock: Clock
+    clock: Callable[[], float]
 
 
 class JobDesk:
@@ -68,6 +68,7 @@ class JobDesk:
         self._asking: dict[JobId, PeerId] = {}
         self._quoted: dict[JobId, LiveJob] = {}
         self._live: dict[JobId, LiveJob] = {}
+        self._fair_share = FairShare(MAX_QUOTED)
         self._declines: deque[float] = deque(maxlen=MAX_DECLINES_A_SECOND)  # full: the oldest is forgotten
         self._payment_lock = trio.Lock()
         self._wake = trio.Event()
@@ -82,7 +83,10 @@ class JobDesk:
 
     async def quote(self, request: JobRequest, payer: Party, *, peer: PeerId) -> Quote | Reject:
         """A price and a time, or why not. Bounded: a peer that keeps asking gets refusals, never memory."""
-        self._forget(self._ports.clock())
+        self._forget(now := self._ports.clock())
+        jobs, scheduler = self._quoted | self._live, self._server.scheduler
+        if refusal := self._ports.refusal() or self._fair_share.refusal(payer.id, jobs, scheduler=scheduler, now=now):
+            return self._declined(request, refusal, retry_after_s=REFUSED_S)
         if reason := self._unfit(request, payer, peer=peer):
             return self._declined(request, reason)
         job_id = request.terms.job_id
@@ -146,6 +150,7 @@ class JobDesk:
     async def cancel(self, job_id: JobId, reason: str) -> None:
         """Stop a job, wherever it is; delivered tokens stay billed."""
         self._quoted.pop(job_id, None)
+        self._server.scheduler.let_go(job_id)
         live = self._live.get(job_id)
         if live is None:
             return
@@ -213,8 +218,6 @@ class JobDesk:
 
     def _unfit(self, request: JobRequest, payer: Party, *, peer: PeerId) -> str | None:
         terms = request.terms
-        if refusal := self._ports.refusal():
-            return refusal
         if reason := unfit(request, self._server.plan):
             return reason
         if terms.job_id in self._asking or self._find(terms.job_id) is not None:
@@ -305,13 +308,11 @@ class JobDesk:
         return None
 
     def _started(self, report: w.Started) -> None:
-        live = self._live.get(report.job_id)
-        if live is not None:
+        if (live := self._live.get(report.job_id)) is not None:
             live.started_at = live.moved_at = self._ports.clock()
 
     async def _chunk(self, chunk: w.Chunk) -> None:
-        live = self._live.get(chunk.job_id)
-        if live is None:
+        if (live := self._live.get(chunk.job_id)) is None:
             return
         now = self._ports.clock()
         before, window = live.usage.completion_tokens, self._terms.settings.window_tokens

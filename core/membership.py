@@ -57,6 +57,9 @@ class SwarmPort(Protocol):
     ) -> None:
         """Join, answer job streams with the desk and keep the offer (made for our id) announced, until cancelled."""
 
+    async def withdraw(self) -> None:
+        """Offer nothing more for the rest of this stay, and say so to our neighbours. Bounded in time."""
+
     def peers(self) -> int:
         """How many peers we are connected to."""
 
@@ -105,8 +108,9 @@ class Membership:
             journal.announce(e.NetworkLeft(time.time()))
 
     async def drain(self) -> None:
-        """Take nothing new and wait for what runs, within a bound."""
+        """Take nothing new, take the offer back, and wait for what runs, within a bound."""
         self._is_draining = True
+        await self._parts.swarm.withdraw()
         with trio.move_on_after(DRAIN_TIMEOUT_S):
             while self.desk is not None and self.desk.live:
                 await trio.sleep(0.1)
@@ -114,6 +118,7 @@ class Membership:
     async def stop_jobs(self, reason: str) -> None:
         """Cancel every job and give the ends a moment to reach their requesters."""
         self._is_draining = True
+        await self._parts.swarm.withdraw()
         if self.desk is None:
             return
         await self.desk.cancel_all(reason)

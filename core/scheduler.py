@@ -7,6 +7,7 @@ key K_j is served (core.admission). `now` is an argument: seconds on any steady 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import msgspec
 
@@ -95,6 +96,10 @@ class Scheduler:
             self._running[job.terms.job_id] = Running(job, now, now + occupancy_s(job, self._speed))
         return [Assignment(j.terms.job_id, f"{_situation(j, now)}; first of {left} waiting") for j in chosen]
 
+    def let_go(self, job_id: JobId) -> None:
+        """The place of a quote that nobody will take is free."""
+        self._quoted.pop(job_id, None)
+
     def finish(self, job_id: JobId, *, now: float, completion_tokens: int | None = None) -> None:
         """The job has left, however it ended. Give completion_tokens when it ended by itself: lengths are learned."""
         self._quoted.pop(job_id, None)
@@ -105,6 +110,12 @@ class Scheduler:
         self._finished += 1
         weight = max(1 / (self._finished + 1), 1 / LENGTH_MEMORY)
         self._mean_tokens += weight * (completion_tokens - self._mean_tokens)
+
+    def share(self, job_ids: Collection[JobId]) -> float:
+        """How much of all the work that may wait here is that of these jobs, those that run left out: 0 to 1."""
+        waiting = {**self._quoted, **self._waiting}
+        work_s = sum(job.work_s for job_id, job in waiting.items() if job_id in job_ids)
+        return float(work_s / self._policy.backlog_cap_s)
 
     def waiting(self, now: float) -> tuple[Place, ...]:
         """The queue in the order in which it will be served, each place with its reason."""

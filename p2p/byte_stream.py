@@ -23,3 +23,6 @@ class ByteStream(Protocol):
 
     async def reset(self) -> None:
         """Let go at once, both ways. Bounded; never raises."""
+
+    def blame(self) -> None:
+        """The peer broke a protocol on this stream: whoever counts that is told. Never raises."""

@@ -166,6 +166,7 @@ class _RequesterEnd:
                     return self._broken(error)
                 said = self._resume()
             except RemoteProtocolError as error:
+                self._stream.blame()
                 return self._broken(error)
 
     async def _follow(self, said: Propose | Resume, updates: trio.MemorySendChannel[JobUpdate]) -> JobOver:

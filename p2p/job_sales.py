@@ -86,7 +86,7 @@ class JobSales:
         except (StreamBroken, RemoteProtocolError) as error:
             log.info("a job stream from %s ended: %s", peer, error)
             if not is_broken_line(error):
-                self._ports.report(peer, Fault.BAD_FRAME)
+                stream.blame()
         except (LocalProtocolError, trio.TooSlowError):
             log.exception("a job stream was dropped")
         except Exception:  # noqa: BLE001  one stream's fault must not take the swarm down

@@ -13,6 +13,7 @@ from p2p.identity import is_signed_by
 from p2p.messages import MAX_ADDRESS_CHARS, MAX_ADDRESSES, MAX_OFFERS_A_PEER, SignedOffer, offer_bytes
 
 MAX_KNOWN = 4_096
+MAX_ENDED = 256
 MAX_LIFE_S = 3_600.0
 MAX_SKEW_S = 120.0
 MAX_NAME_CHARS = 128
@@ -40,6 +41,7 @@ class OfferBook:
     def __init__(self, max_known: int = MAX_KNOWN) -> None:
         self._max_known = max_known
         self._offers: dict[tuple[str, str], SignedOffer] = {}
+        self._ended: dict[tuple[str, str], Offer] = {}
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -52,12 +54,31 @@ class OfferBook:
         known = self._offers.get(key)
         if known is not None and _age(known.offer) > _age(signed.offer):
             return None
+        if key in self._ended and _age(self._ended[key]) >= _age(signed.offer):
+            return None
         self._drop_expired(now)
         if key not in self._offers:
             if sum(peer == signed.offer.peer_id for peer, _ in self._offers) >= MAX_OFFERS_A_PEER:
                 return "The peer has too many offers."
             self._make_room()
         self._offers[key] = signed
+        return None
+
+    def end(self, signed: SignedOffer, *, now: float) -> str | None:
+        """Heed a peer that takes its offer back by one that expires now; the fault if it is no good. Older copies of
+        the offer are no news from then on."""
+        offer = signed.offer
+        if offer.expires_at > now + MAX_SKEW_S or len(offer.model) > MAX_NAME_CHARS:
+            return "The offer does not end now."
+        if not is_signed_by(PeerId(offer.peer_id), offer_bytes(offer), signature=signed.signature):
+            return "The offer is not signed by its peer."
+        key = (offer.peer_id, offer.model)
+        known = self._offers.get(key)
+        if known is not None and _age(known.offer) <= _age(offer):
+            del self._offers[key]
+            self._ended[key] = offer
+            while len(self._ended) > MAX_ENDED:
+                del self._ended[next(iter(self._ended))]
         return None
 
     def remove(self, peer_id: PeerId, model: str | None = None) -> None:

@@ -44,10 +44,11 @@ class OfferExchange:
         self._network = network
         self._own: dict[str, SignedOffer] = {}
         self._known = OfferBook()
-        self._told: set[tuple[PeerId, str, int]] = set()
+        self._told: set[tuple[PeerId, str, int, tuple[str, ...]]] = set()
         self._provided_at: dict[str, float] = {}
         self._news = trio.Event()
-        swarm.serve(QUERY_PROTOCOL, QueryDesk(self._known, self.own_offers, clock=swarm.now).serve)
+        desk = QueryDesk(self._known, self.own_offers, clock=swarm.now, report=swarm.report)
+        swarm.serve(QUERY_PROTOCOL, desk.serve)
 
     def __len__(self) -> int:
         """How many offers of others are known."""
@@ -57,13 +58,12 @@ class OfferExchange:
         """Tell peers what we offer when it or they are new, and keep our provider records, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._note_changes)
+            nursery.start_soon(self._keep_provided)
             while True:
                 with trio.move_on_after(LOOK_AGAIN_S):
                     await self._news.wait()
                 self._news = trio.Event()
                 await self._tell_all()
-                for model in tuple(self._own):
-                    await self._provide(model)
 
     async def announce(self, offer: Offer) -> None:
         """Offer this from now on, or renew it: connected peers are told, and the DHT learns who provides the model."""
@@ -81,13 +81,18 @@ class OfferExchange:
         self._provided_at.pop(model, None)
         if (signed := self._own.pop(model, None)) is None:
             return
-        now = time.time()
+        now = self._swarm.now()
         over = msgspec.structs.replace(signed.offer, issued_at=now, expires_at=now, sequence=signed.offer.sequence + 1)
         ended = SignedOffer(over, self._identity.sign(offer_bytes(over)))
         with trio.move_on_after(WITHDRAW_S):
             async with trio.open_nursery() as nursery:
                 for peer_id in self._swarm.peers()[:MAX_TOLD]:
                     nursery.start_soon(self._tell, peer_id, (ended,))
+
+    async def withdraw_all(self) -> None:
+        """Offer nothing any more."""
+        for model in tuple(self._own):
+            await self.withdraw(model)
 
     def own_offers(self) -> OfferBook:
         """What we offer now."""
@@ -110,12 +115,12 @@ class OfferExchange:
         return [signed for signed in freshest(search.found) if signed.offer.peer_id != self._identity.peer_id]
 
     async def _note_changes(self) -> None:
-        had_peers = False
+        had_peers, addresses = False, self._swarm.addresses()
         while True:
             has_peers = bool(self._swarm.peers())
-            if has_peers and not had_peers:
+            if (has_peers and not had_peers) or addresses != self._swarm.addresses():
                 self._provided_at.clear()
-            had_peers = has_peers
+            had_peers, addresses = has_peers, self._swarm.addresses()
             self._news.set()
             await self._swarm.wait_change()
 
@@ -138,6 +143,15 @@ class OfferExchange:
             log.debug("%s was not told of our offers: %s", peer_id, error)
             return
         self._told |= {(peer_id, *_version(signed)) for signed in offers}
+
+    async def _keep_provided(self) -> None:
+        """Beside telling neighbours: a record may take long to publish where nodes are away."""
+        while True:
+            news = self._news
+            for model in tuple(self._own):
+                await self._provide(model)
+            with trio.move_on_after(LOOK_AGAIN_S):
+                await news.wait()
 
     async def _provide(self, model: str) -> None:
         now = trio.current_time()
@@ -205,5 +219,6 @@ class _Search:
         self.done.set()
 
 
-def _version(signed: SignedOffer) -> tuple[str, int]:
-    return signed.offer.model, signed.offer.sequence
+def _version(signed: SignedOffer) -> tuple[str, int, tuple[str, ...]]:
+    """What makes it worth telling again: a newer offer, or other addresses, as when a relay was found."""
+    return signed.offer.model, signed.offer.sequence, signed.addresses

@@ -13,13 +13,14 @@ from p2p.protocol_error import RemoteProtocolError
 
 async def receive_message(stream: ByteStream, kind: Any, *, most: int, within_s: float) -> Any:
     """The first message of this kind (a Struct, or a union of them), in a frame of at most so many bytes. Raises
-    StreamBroken when there is none in time, RemoteProtocolError when it is malformed."""
+    StreamBroken when there is none in time, RemoteProtocolError when it is malformed: the peer is blamed for that."""
     decoder: FrameDecoder[Any] = FrameDecoder(kind, max_frame_bytes=most)
     with trio.move_on_after(within_s):
         while received := await stream.read():
             try:
                 messages = decoder.feed(received)
             except FramingError as error:
+                stream.blame()
                 raise RemoteProtocolError(str(error)) from error
             if messages:
                 return messages[0]

@@ -25,34 +25,45 @@ from p2p.messages import (
     Pong,
     Query,
     QueryAnswer,
+    SignedOffer,
     Tell,
 )
 from p2p.offer_book import OfferBook
 from p2p.one_message import receive_message
 from p2p.protocol_error import RemoteProtocolError
+from p2p.token_bucket import Rate, TokenBuckets
+from p2p.trust import Fault, Report
 
 FIRST_FRAME_S = 5.0
 QUERY_S = 10.0
 HANG_UP_S = 2.0
 QUERIES_A_SECOND = 20
+EACH_PEER = Rate(per_s=QUERIES_A_SECOND, burst=QUERIES_A_SECOND)
+ALL_PEERS = Rate(per_s=10 * QUERIES_A_SECOND, burst=20 * QUERIES_A_SECOND)
+TOLD_BY_EACH = Rate(per_s=2.0, burst=4.0)
+TOLD_BY_ALL = Rate(per_s=50.0, burst=200.0)
 
 log = logging.getLogger(__name__)
 
-class QueryDesk:
-    """Answers queries out of an offer book. clock is seconds since the epoch."""
 
-    def __init__(self, book: OfferBook, own: Callable[[], OfferBook], *, clock: Callable[[], float]) -> None:
+class QueryDesk:
+    """Answers queries out of an offer book. clock is seconds since the epoch; report hears of who asks too often."""
+
+    def __init__(
+        self, book: OfferBook, own: Callable[[], OfferBook], *, clock: Callable[[], float], report: Report
+    ) -> None:
         self._book = book
         self._own = own
         self._clock = clock
-        self._second = 0
-        self._asked: dict[PeerId, int] = {}
+        self._report = report
+        self._asked = TokenBuckets(EACH_PEER, ALL_PEERS)
+        self._told = TokenBuckets(TOLD_BY_EACH, TOLD_BY_ALL)
 
     async def serve(self, stream: ByteStream, peer: PeerId) -> None:
         """Answer the one question of this stream."""
         try:
             query = await receive_message(stream, Query, most=MAX_QUERY_FRAME_BYTES, within_s=FIRST_FRAME_S)
-            if not self._is_allowed(peer):
+            if not self._is_allowed(query, peer):
                 return
             await stream.write(encode_frame(self._answer(query, peer)))
             await stream.close()
@@ -70,18 +81,22 @@ class QueryDesk:
             case Tell(offers=offers):
                 for signed in offers[:MAX_OFFERS_A_PEER]:
                     if signed.offer.peer_id == peer:
-                        self._book.add(signed, now=now)
+                        self._hear(signed, now)
                 return Pong()
             case Ping(number=number):
                 return Pong(number, tuple(signed.offer.model for signed in self._own().find(None, now=now)))
 
-    def _is_allowed(self, peer: PeerId) -> bool:
+    def _hear(self, signed: SignedOffer, now: float) -> None:
+        is_over = signed.offer.expires_at <= now
+        _ = self._book.end(signed, now=now) if is_over else self._book.add(signed, now=now)
+
+    def _is_allowed(self, query: Query, peer: PeerId) -> bool:
         """A peer over its rate gets no answer."""
-        second = int(self._clock())
-        if second != self._second:
-            self._second, self._asked = second, {}
-        self._asked[peer] = self._asked.get(peer, 0) + 1
-        return self._asked[peer] <= QUERIES_A_SECOND
+        buckets = self._told if isinstance(query, Tell) else self._asked
+        turn = buckets.take(peer, now=self._clock())
+        if turn.is_own:
+            self._report(peer, Fault.TOO_OFTEN)
+        return turn.wait_s == 0.0
 
 
 async def ask(stream: ByteStream, query: Query) -> QueryAnswer:

@@ -14,7 +14,8 @@ PURE = {
     "core.availability", "core.scheduler", "core.admission", "core.commands", "core.events", "core.state",
     "core.node_state", "core.memory", "core.framing", "core.plan", "core.verification", "core.metamodel.candidates",
     "core.metamodel.federation", "core.metamodel.own_measurements", "core.demand", "core.speed_record",
-    "core.calibration", "p2p.row_messages", "p2p.row_book", "core.piece_manifest", "p2p.model_messages", "p2p.model_wire",
+    "core.calibration", "p2p.row_messages", "p2p.row_book",
+    "core.piece_manifest", "core.model_giving", "p2p.model_messages", "p2p.model_wire",
     "p2p.model_schedule", "p2p.manifest_book", "p2p.upload_limit",
     "core.metamodel.features", "core.metamodel.roofline", "core.metamodel.columns", "core.metamodel.correction",
     "core.metamodel.inputs", "core.worker.messages", "core.runtimes.batch",
@@ -29,7 +30,7 @@ PURE = {
     "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book", "p2p.placement",
     "p2p.path", "p2p.relay_book", "p2p.reach", "p2p.reach_messages",
     "p2p.address_book", "p2p.peer_address", "p2p.peer_record", "p2p.peer_messages", "p2p.peer_choice", "p2p.clock_skew",
-    "p2p.wakefulness",
+    "p2p.wakefulness", "core.fair_share",
     "p2p.peer_score", "p2p.job_answer", "p2p.job_record", "p2p.token_bucket", "p2p.trust",
     "app.control_protocol", "app.gui.presenter",
 }  # fmt: skip

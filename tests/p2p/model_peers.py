@@ -83,6 +83,9 @@ class StoppingStream:
     async def reset(self) -> None:
         await self._stream.reset()
 
+    def blame(self) -> None:
+        self._stream.blame()
+
 
 def a_source(
     seed: int, shelf: FakeShelf, bootstrap: tuple[str, ...] = (), *, stops_after: int | None = None, limit: float = 0.0

@@ -64,6 +64,9 @@ class Flaky:
     async def reset(self) -> None:
         await self._stream.reset()
 
+    def blame(self) -> None:
+        self._stream.blame()
+
     async def _use(self) -> None:
         self._left -= 1
         if self._left < 0:

@@ -80,3 +80,27 @@ def test_a_peer_can_be_forgotten() -> None:
     book.add(signed(2), now=NOW)
     book.remove(Identity(b"\x01" * 32).peer_id)
     assert book.find("tiny", now=NOW) == [signed(2)]
+
+
+def test_an_offer_that_was_taken_back_comes_again_only_when_it_is_newer() -> None:
+    book, first = OfferBook(), signed(1, sequence=1)
+    book.add(first, now=NOW)
+    over = signed(1, sequence=2, expires_in=0.0)
+    assert book.end(over, now=NOW) is None
+    assert book.find(None, now=NOW) == []
+    book.add(first, now=NOW)
+    assert book.find(None, now=NOW) == []
+    again = signed(1, sequence=3)
+    book.add(again, now=NOW)
+    assert book.find(None, now=NOW) == [again]
+    book.end(over, now=NOW)
+    assert book.find(None, now=NOW) == [again]
+
+
+def test_nobody_ends_anothers_offer_or_one_that_goes_on() -> None:
+    book, known = OfferBook(), signed(1, sequence=1)
+    book.add(known, now=NOW)
+    forged = msgspec.structs.replace(signed(1, sequence=2, expires_in=0.0), signature=known.signature)
+    assert book.end(forged, now=NOW)
+    assert book.end(signed(1, sequence=2, expires_in=3_000.0), now=NOW)
+    assert book.find(None, now=NOW) == [known]

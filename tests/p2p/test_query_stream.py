@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -14,6 +15,7 @@ from p2p.messages import GetOffers, Offers, Ping, Pong, Query, QueryAnswer, Sign
 from p2p.offer_book import OfferBook
 from p2p.protocol_error import RemoteProtocolError
 from p2p.query_stream import QUERIES_A_SECOND, QueryDesk, ask
+from p2p.trust import Fault, Report
 from tests.p2p.fakes import an_offer, stream_pair
 
 ASKER = Identity(b"\x01" * 32)
@@ -26,11 +28,11 @@ def signed(identity: Identity, model: str = "tiny") -> SignedOffer:
     return SignedOffer(offer, identity.sign(offer_bytes(offer)))
 
 
-def a_desk(book: OfferBook, *own: SignedOffer) -> QueryDesk:
+def a_desk(book: OfferBook, *own: SignedOffer, report: Report = lambda peer, fault: None) -> QueryDesk:
     mine = OfferBook()
     for offer in own:
         mine.add(offer, now=NOW)
-    return QueryDesk(book, lambda: mine, clock=lambda: NOW)
+    return QueryDesk(book, lambda: mine, clock=lambda: NOW, report=report)
 
 
 async def answer(desk: QueryDesk, query: Query, peer: PeerId = ASKER.peer_id) -> QueryAnswer:
@@ -69,6 +71,36 @@ async def test_a_peer_over_its_rate_gets_no_answer(autojump_clock: MockClock) ->
         await answer(desk, Ping())
     assert caught.group_contains((StreamBroken, RemoteProtocolError))
     assert await answer(desk, Ping(), OTHER.peer_id) == Pong()
+
+
+async def test_a_peer_that_tells_too_often_is_hung_up_on_and_counted(autojump_clock: MockClock) -> None:
+    heard: list[tuple[PeerId, Fault]] = []
+    desk = a_desk(OfferBook(), report=lambda peer, fault: heard.append((peer, fault)))
+    for _ in range(4):
+        assert await answer(desk, Tell((signed(ASKER),))) == Pong()
+    with pytest.raises(BaseExceptionGroup):
+        await answer(desk, Tell((signed(ASKER),)))
+    assert heard == [(ASKER.peer_id, Fault.TOO_OFTEN)]
+    assert await answer(desk, Ping(1)) == Pong(1)
+
+
+async def test_an_offer_that_its_peer_takes_back_is_gone(autojump_clock: MockClock) -> None:
+    book = OfferBook()
+    desk = a_desk(book)
+    await answer(desk, Tell((signed(ASKER),)))
+    over = msgspec.structs.replace(signed(ASKER).offer, expires_at=NOW, sequence=1)
+    ended = SignedOffer(over, ASKER.sign(offer_bytes(over)))
+    await answer(desk, Tell((ended,)), OTHER.peer_id)
+    assert len(book) == 1  # nobody ends another's offer
+    await answer(desk, Tell((ended,)))
+    assert len(book) == 0
+
+
+async def test_garbage_is_blamed_on_its_sender(autojump_clock: MockClock) -> None:
+    ours, theirs = stream_pair()
+    await ours.write(b"\xff" * 9)
+    await a_desk(OfferBook()).serve(theirs, ASKER.peer_id)
+    assert theirs.blamed == 1
 
 
 @pytest.mark.parametrize("garbage", [b"\xff" * 9, b"\x02{}", encode_frame(Pong()), b""])
