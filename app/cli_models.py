@@ -43,6 +43,10 @@ def run_models_word(arguments: argparse.Namespace, home: Home) -> int:
     try:
         if arguments.deed == "list":
             return _list(home, is_json=arguments.json)
+        if arguments.deed == "fetch":
+            from app.cli_fetch import run_fetch
+
+            return run_fetch(arguments, home)
         return _do(arguments, home)
     except OSError as error:
         print(f"The system refused it: {error.strerror or type(error).__name__}.", file=sys.stderr)
@@ -56,14 +60,9 @@ def run_models_word(arguments: argparse.Namespace, home: Home) -> int:
 
 
 def _do(arguments: argparse.Namespace, home: Home) -> int:
-    command, line = command_of(arguments), ProgressLine()
+    line = ProgressLine()
     try:
-        try:
-            with reach(home) as client:
-                reply = _through_engine(client, command, line=line)
-        except EngineNotRunning:
-            with EngineLock(home):
-                reply = trio.run(partial(_alone, command, home=home, line=line))
+        reply = carry_out(command_of(arguments), home, line=line)
     finally:
         line.end()
     match reply:
@@ -76,6 +75,16 @@ def _do(arguments: argparse.Namespace, home: Home) -> int:
         cards = [card for card in _cards(home) if getattr(arguments, "model", "") in ("", card.model)]
         print(json.dumps({"done": is_done, "text": said, "models": [_card_object(card) for card in cards]}))
     return 0 if is_done else 1
+
+
+def carry_out(command: c.ModelCommand | c.ServeModel, home: Home, *, line: ProgressLine) -> c.Reply:
+    """Through the running engine, or here where none runs. Raises KNOWN."""
+    try:
+        with reach(home) as client:
+            return _through_engine(client, command, line=line)
+    except EngineNotRunning:
+        with EngineLock(home):
+            return trio.run(partial(_alone, command, home=home, line=line))
 
 
 def _through_engine(client: ControlClient, command: c.Command, *, line: ProgressLine) -> c.Reply:
@@ -111,7 +120,7 @@ def home_settings(home: Home) -> Settings:
 
 
 def _list(home: Home, *, is_json: bool) -> int:
-    cards, rules, held = _cards(home), shelf_rules(home_settings(home)), _held(home)
+    cards, rules, held = _cards(home), shelf_rules(home_settings(home)), held_by_engine(home)
     order = drop_order(cards, rules, held=held)
     unfinished = ModelStore(home.models).unfinished_bytes()
     if is_json:
@@ -129,7 +138,7 @@ def _cards(home: Home) -> tuple[ModelCard, ...]:
     return ModelStore(home.models).cards()
 
 
-def _held(home: Home) -> Held:
+def held_by_engine(home: Home) -> Held:
     """What a running engine serves."""
     try:
         with reach(home) as client:

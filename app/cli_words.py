@@ -1,4 +1,4 @@
-"""The words of `starling models` and `starling plan`, and the command that each deed on models stands for.
+"""The words of `starling models`, `plan` and `network`, and the command that each deed on models stands for.
 
 Light: every start of the command line reads it. Never carries a command out.
 """
@@ -18,13 +18,18 @@ def model_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_
     """Add `models` and its deeds."""
     models = words.add_parser("models", help="models on this computer")
     add_home(models)
-    deeds = models.add_subparsers(dest="deed", required=True, metavar="list|add|install|quantize|verify|remove|serve")
+    names = "list|add|install|fetch|quantize|verify|remove|serve"
+    deeds = models.add_subparsers(dest="deed", required=True, metavar=names)
     deeds.add_parser("list", help="what is there, how large, last used when, and what would go first")
     add = deeds.add_parser("add", help="take a GGUF file, with all its shards, into the store")
     add.add_argument("file", type=Path, metavar="FILE", help="a GGUF file; it is copied")
     install = deeds.add_parser("install", help="fetch a model from the hub; cut short, it goes on from there")
     install.add_argument("source", metavar="REPO[:TYPE|:FILE]", help="such as OWNER/NAME:Q8_0 or OWNER/NAME:FILE.gguf")
-    for parser in (add, install):
+    fetch = deeds.add_parser("fetch", help="fetch a model from peers; cut short, it goes on from there")
+    fetch.add_argument("model", metavar="NAME|SHA256", help="its name in the network, or the hash of its file")
+    fetch.add_argument("--yes", action="store_true", help="agree to its licence and size without being asked")
+    fetch.add_argument("--network", type=Path, metavar="FILE", help="the network file to belong to")
+    for parser in (add, install, fetch):
         parser.add_argument("--name", default="", help="its name in the network")
     quantize = deeds.add_parser("quantize", help="make another quantization from the file that it was added as")
     quantize.add_argument("model", metavar="NAME")
@@ -38,6 +43,17 @@ def model_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_
     for parser in deeds.choices.values():
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         add_home(parser)
+
+
+def relay_word(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
+    """Add `relay`."""
+    relay = words.add_parser("relay", help="for operators: a bootstrap peer that carries connections for others")
+    relay.add_argument("--network", type=Path, metavar="FILE", help="the network file to belong to")
+    relay.add_argument("--port", type=int, metavar="PORT", help="listen here (default: 4001)")
+    relay.add_argument("--listen-ip", default="0.0.0.0", metavar="IP", help="listen at this address only")  # noqa: S104
+    relay.add_argument("--public-ip", action="append", default=[], metavar="IP", help="where others reach this machine")
+    relay.add_argument("--metrics", type=float, default=0.0, metavar="S", help="print figures every S seconds")
+    add_home(relay)
 
 
 def plan_word(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
@@ -55,6 +71,29 @@ def plan_word(words: argparse._SubParsersAction[argparse.ArgumentParser], add_ho
     plan.add_argument("--picture", type=Path, metavar="FILE", help="draw predicted against measured (.svg or .png)")
     plan.add_argument("--json", action="store_true", help="print one JSON object")
     add_home(plan)
+
+
+def network_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
+    """Add `network` and its deeds."""
+    network = words.add_parser("network", help="which network this computer belongs to, and files for others")
+    add_home(network)
+    deeds = network.add_subparsers(dest="deed", required=True, metavar="info|create|use")
+    told = deeds.add_parser("info", help="what is in use: swarm id, chain, and whether each bootstrap peer answers")
+    told.add_argument("name", nargs="?", default="", metavar="NAME|FILE", help="another network than this computer's")
+    create = deeds.add_parser("create", help="write a network file")
+    create.add_argument("name", metavar="NAME", help="small letters, digits and dashes")
+    for word in ("rpc", "escrow", "token"):
+        create.add_argument(f"--{word}", required=True, metavar="URL" if word == "rpc" else "ADDRESS")
+    create.add_argument("--chain-id", type=int, required=True, metavar="N")
+    create.add_argument("--symbol", required=True, help="the token's, such as USDC")
+    create.add_argument("--decimals", type=int, default=6, metavar="N", help="of the token (default: 6)")
+    create.add_argument("--confirmations", type=int, default=1, metavar="N", help="blocks to wait for (default: 1)")
+    create.add_argument("--bootstrap", action="append", default=[], metavar="ADDRESS", help="of a bootstrap peer")
+    use = deeds.add_parser("use", help="belong to this network from now on")
+    use.add_argument("name", metavar="NAME|FILE")
+    for parser in deeds.choices.values():
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_home(parser)
 
 
 def place(text: str) -> int:

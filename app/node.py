@@ -19,9 +19,11 @@ from app.control_server import ControlServer, open_listener
 from app.lockfile import EngineLock, control_address
 from app.money import Money, open_money
 from app.narration import Tell, narrate, ready_line
+from app.peer_keeper import PeerKeeper
 from app.prior_keeper import PriorKeeper
+from app.shared_models import SharedModels
 from app.shared_rows import SharedRows
-from app.swarm_port import LibP2PSwarm
+from app.swarm_port import LibP2PSwarm, Shared
 from assets import asset_path
 from core import commands as c
 from core import events as e
@@ -149,11 +151,13 @@ async def _build(
         gas_cost=max(1, settings.redeem_at // GAS_MULTIPLE),
         policy=policy,
     )
+    keeper = PeerKeeper(journal, store, settings=settings, network=money.network)
+    given = SharedModels(journal, models, settings=settings)
     settlement = Settlement(journal, store, chain=money.chain, purse=purse)
     parts = MembershipParts(
         journal=journal,
         preparation=preparation,
-        swarm=LibP2PSwarm(home, money.network, settings=settings, rows=shared),
+        swarm=LibP2PSwarm(home, money.network, settings=settings, shared=Shared(shared, given, keeper)),
         terms=Terms(worker=party, domain=domain, settings=settings),
         settlement=settlement,
         log=home.logs / "worker.log",

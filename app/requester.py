@@ -17,13 +17,13 @@ import trio
 from app.lockfile import HomeLocked, try_lock
 from app.money import Money, open_money
 from app.node import EngineWords, read_network
+from app.own_swarm import own_swarm
 from app.payer import WalletPayer
+from app.peer_keeper import BookShelf
 from core.home import Home
 from core.job import JobId, JobRequest, JobState, PeerId
 from core.network import Network
 from core.store import Store
-from core.trouble import Trouble
-from p2p.identity import Identity
 from p2p.job_request import JobOver, JobQuoted, JobText, JobUpdate, request_job
 from p2p.messages import JOB_PROTOCOL, SignedOffer
 from p2p.offer_exchange import OfferExchange
@@ -34,7 +34,6 @@ from p2p.swarm_errors import PeerUnreachable
 
 ATTEMPTS = 3
 FIND_S = 5.0
-JOIN_S = 5.0
 
 Tell = Callable[[JobUpdate], Awaitable[None]]
 
@@ -135,7 +134,7 @@ async def open_requester(home: Home, network_file: Path | None) -> AsyncIterator
         store = Store(home.database)
         try:
             money = await trio.to_thread.run_sync(open_money, home, network)
-            async with _swarm_of(network) as (swarm, offers):
+            async with own_swarm(network, BookShelf(store, network.swarm_id)) as (swarm, offers):
                 yield Requester(swarm, offers, payer=_payer(money, store), network=network)
         finally:
             store.close()
@@ -143,22 +142,3 @@ async def open_requester(home: Home, network_file: Path | None) -> AsyncIterator
 
 def _payer(money: Money, store: Store) -> WalletPayer:
     return WalletPayer(money.wallet, store, chain=money.chain, network=money.network)
-
-
-@asynccontextmanager
-async def _swarm_of(network: Network) -> AsyncIterator[tuple[Swarm, OfferExchange]]:
-    if not network.bootstrap:
-        raise Trouble(f"The network file of {network.name} names no bootstrap peer, so nobody can be found.")
-    identity = Identity(secrets.token_bytes(32))
-    swarm = Swarm(identity, port=0, bootstrap=network.bootstrap, network=network.name)
-    offers = OfferExchange(identity, swarm, network=network.name)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(swarm.run)
-        with trio.move_on_after(JOIN_S):
-            while not swarm.peer_count:
-                await trio.sleep(0.02)
-        if not swarm.peer_count:
-            raise Trouble(f"No bootstrap peer of {network.name} answers. Check that the network is up, then try again.")
-        yield swarm, offers
-        nursery.cancel_scope.cancel()
-

@@ -92,13 +92,6 @@ class LibP2PSwarm:
         finally:
             self._swarm = self._offers = None
 
-    async def _keep_offered(self, offers: OfferExchange, offer: Callable[[], Offer]) -> None:
-        """Renew it while it is not withdrawn."""
-        while True:
-            await trio.sleep(OFFER_EVERY_S)
-            if self._offers is offers:
-                await offers.announce(offer())
-
     async def withdraw(self) -> None:
         """Offer nothing more for the rest of this stay, and tell our neighbours; what runs goes on."""
         if (offers := self._offers) is not None:

@@ -262,6 +262,10 @@ class ModelStore:
             raise UnknownModel(f"{card.model} is not on disk as {quantization}.")
         return source
 
+    def require_room(self, needed_bytes: int) -> None:
+        """Raises NoSpace when so much more may not come in under the owner's cap."""
+        self._drops(needed_bytes)
+
     def _drops(self, needed_bytes: int, *, keep: str = "") -> tuple[Dropped, ...]:
         """What must go for so much more to come in. Raises NoSpace when that is too little."""
         drops = to_drop(self.cards(), needed_bytes, rules=self._rules, held=self._held(), keep=keep)

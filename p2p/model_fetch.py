@@ -245,7 +245,8 @@ class FileFetch:
         if not schedule.is_here(piece.index):
             if not await trio.to_thread.run_sync(self._sink.put, piece.index, piece.parts):
                 raise RemoteProtocolError("a piece with another hash than its manifest says")
-            self._pieces_of[peer] = self._pieces_of.get(peer, 0) + 1
+            is_first = not schedule.is_here(piece.index)
+            self._pieces_of[peer] = self._pieces_of.get(peer, 0) + is_first
             self._kept_at = trio.current_time()
         schedule.keep(peer, piece.index)
         self._tell()

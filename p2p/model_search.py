@@ -59,7 +59,7 @@ class ModelSearch:
 
     def __init__(self, swarm: Peers, sha256: str) -> None:
         self._swarm = swarm
-        self._sha256 = sha256
+        self.sha256 = sha256
         self._refused: set[PeerId] = {swarm.peer_id}
         self._found: dict[PeerId, FoundSource] = {}
 
@@ -82,7 +82,7 @@ class ModelSearch:
 
                 for peer in self._swarm.peers():
                     ask_soon(peer, ())
-                for peer, addresses in await self._swarm.find_providers(file_key(self._sha256)):
+                for peer, addresses in await self._swarm.find_providers(file_key(self.sha256)):
                     ask_soon(peer, addresses)
         return self.found
 
@@ -91,7 +91,7 @@ class ModelSearch:
             with trio.fail_after(OPEN_S):
                 stream = await self._swarm.open(peer, MODEL_PROTOCOL, addresses=addresses)
             try:
-                answer = await ModelLink(stream).model(self._sha256)
+                answer = await ModelLink(stream).model(self.sha256)
             finally:
                 await stream.reset()
         except (PeerUnreachable, StreamBroken, RemoteProtocolError, trio.TooSlowError) as error:

@@ -53,7 +53,7 @@ class StoppingStream:
     def __init__(self, stream: ByteStream, left: int) -> None:
         self._stream = stream
         self._left = left
-        self.read, self.close, self.reset = stream.read, stream.close, stream.reset
+        self.read, self.close, self.reset, self.blame = stream.read, stream.close, stream.reset, stream.blame
 
     async def write(self, sent: bytes) -> None:
         if self._left > 0:
