@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import choice, choose, engine, exchange, federation, jobs, start, switches, throughput
+from tests.bench import choice, choose, engine, exchange, federation, jobs, nat, start, switches, throughput
 from tests.bench.report import Report
 
 BENCHES: dict[str, Callable[..., Report]] = {
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "exchange": exchange.run,
     "federation": federation.run,
     "jobs": jobs.run,
+    "nat": nat.run,
     "start": start.run,
     "switches": switches.run,
     "throughput": throughput.run,
