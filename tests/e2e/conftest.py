@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from app.devnet import Devnet
 from core import commands as c
 from core.home import Home
 from core.node_state import NodeState, Presence
+from core.settings import Settings, dump_settings
 from tests.models import write_tiny_gguf
 
 JOIN_S = 240.0
@@ -71,6 +73,11 @@ class Peer:
         return self.wait(is_met)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     with Devnet(tmp_path_factory.mktemp("net"), tell=lambda text: None) as running:
@@ -79,8 +86,9 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
 
 @pytest.fixture(scope="session")
 def peer(tmp_path_factory: pytest.TempPathFactory, devnet: Devnet) -> Iterator[Peer]:
-    """A provider of the demo model; it knows a slow model too, for whoever needs a job that takes a while."""
+    """A provider of the demo model that takes browsers too, and knows a slow model for whoever needs a long job."""
     provider = Peer(Home(tmp_path_factory.mktemp("p")), devnet.network_file)
+    provider.home.settings.write_bytes(dump_settings(Settings(listen_ws_port=free_port())))
     provider.start()
     try:
         provider.wait_joined()

@@ -15,6 +15,7 @@ from core.network import Network
 from core.payments.voucher import Party, address_of
 from tests.e2e.conftest import Peer, ask
 from tests.js_peer import JsMissing, JsPeer, find_or_install
+from tests.protocol.vectors import FOLDER
 
 pytestmark = pytest.mark.e2e
 
@@ -84,10 +85,22 @@ def is_bought_whole(events: dict[str, dict[str, Any]], peer: Peer) -> bool:
     )
 
 
+def test_a_js_peer_writes_reads_signs_and_refuses_what_the_golden_vectors_say(js: JsPeer) -> None:
+    with js.start("vectors.mjs", str(FOLDER)) as program:
+        told = program.line()
+    assert told["failed"] == []
+    assert told["checked"] > 200
+
+
 def test_a_js_peer_pulls_offers_and_buys_an_answer_with_vouchers(
     js: JsPeer, peer: Peer, network: Network, payer: Party
 ) -> None:
     address = next(address for address in peer.state().addresses if "/ws" not in address)
+    assert is_bought_whole(bought(js, address, network, payer=payer), peer)
+
+
+def test_a_js_peer_buys_over_a_websocket_too(js: JsPeer, peer: Peer, network: Network, payer: Party) -> None:
+    address = next(address for address in peer.state().addresses if "/ws" in address)
     assert is_bought_whole(bought(js, address, network, payer=payer), peer)
 
 

@@ -1,0 +1,131 @@
+"""The document's tables of limits, rates and deadlines: each row is a constant of the code, and what it is for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from core import framing
+from core.job_desk import QUOTE_S as QUOTE_LIFE_S
+from core.payments.voucher import CLAIM_LIFE_S, MAX_CLAIM_LIFE_S
+from p2p import chunk_buffer as buffer
+from p2p import (
+    greeting,
+    job_link,
+    job_protocol,
+    job_request,
+    job_sales,
+    job_stream,
+    messages,
+    model_source,
+    offer_book,
+    offer_exchange,
+    peer_exchange,
+    peer_record,
+    query_stream,
+    reach,
+    row_exchange,
+    row_messages,
+)
+from p2p.libp2p_adapter import limits
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """One number of the protocol. what: for a reader who has only the document."""
+
+    value: float
+    unit: str
+    what: str
+
+
+_CONNECTIONS = limits.ConnectionLimits()
+TRANSPORT = (
+    Bound(_CONNECTIONS.total, "connections", "inbound at once, from all; more are closed at once"),
+    Bound(_CONNECTIONS.per_ip, "connections", "inbound at once from one IP address"),
+    Bound(_CONNECTIONS.half_open_per_ip, "connections", "of those whose handshake is not done yet"),
+    Bound(1, "connection", "for each pair of peers; of two that crossed, one is closed"),
+    Bound(limits.MAX_STREAMS_A_PEER, "streams", "inbound at once from one peer; more are reset"),
+    Bound(limits.MAX_NEGOTIATION_BYTES, "bytes", "longest protocol name that is read in a negotiation"),
+    Bound(limits.MAX_UNREAD_STREAM_BYTES, "bytes", "kept of a stream that nobody reads; more resets it"),
+    Bound(limits.MAX_UNREAD_CONNECTION_BYTES, "bytes", "kept of one peer; more closes the connection"),
+    Bound(limits.DIAL_S, "s", "for a TCP connection to one address"),
+    Bound(limits.DIAL_STAGGER_S, "s", "between the dials of a peer's addresses"),
+    Bound(limits.UPGRADE_S, "s", "for Noise and Yamux (and before them the HTTP request of a WebSocket)"),
+    Bound(limits.OPEN_STREAM_S, "s", "for opening a stream and agreeing on its protocol"),
+    Bound(limits.WRITE_S, "s", "for the peer to take what is written; then the stream or connection is dropped"),
+    Bound(limits.PING_EVERY_S, "s", "between Yamux pings of an idle or busy connection"),
+    Bound(limits.PONG_S, "s", "for the answer to one; a peer that gives none is gone"),
+)
+FRAMES = (
+    Bound(framing.MAX_VARINT_BYTES, "bytes", "longest frame length; one that goes on is malformed"),
+    Bound(job_protocol.FRAMES_PER_JOB, "frames", "from one end of a job, and"),
+    Bound(job_protocol.FRAMES_PER_TOKEN, "frames", "more for each token of its max_tokens"),
+)
+JOB = (
+    Bound(job_stream.FIRST_FRAME_S, "s", "for the first message on a stream"),
+    Bound(job_stream.QUOTE_S, "s", "until the provider has answered a proposal"),
+    Bound(QUOTE_LIFE_S, "s", "a quote of ours is good for"),
+    Bound(job_stream.PAYMENT_S, "s", "the provider waits for the first Pay, however good the quote is for"),
+    Bound(CLAIM_LIFE_S, "s", "a payer's proof is made to be good for"),
+    Bound(MAX_CLAIM_LIFE_S, "s", "ahead, at most, a proof may expire"),
+    Bound(job_link.KEEP_EVERY_S, "s", "between Keeps of each end, while it has nothing else to say"),
+    Bound(job_link.SILENCE_S, "s", "of silence after which the other end is taken for gone"),
+    Bound(buffer.FLUSH_S, "s", "the longest that a token waits for others in a chunk; the first one never waits"),
+    Bound(buffer.FLUSH_TOKENS, "tokens", "that are sent without waiting longer"),
+    Bound(job_request.PAY_S, "s", "until the requester has answered an AmountDue"),
+    Bound(job_request.CANCEL_S, "s", "the requester waits for the last word after its Cancel"),
+    Bound(job_stream.SETTLE_S, "s", "the provider waits for the last Pay after its last word"),
+    Bound(job_link.HANG_UP_S, "s", "for the other end to close, after closing one's own writing"),
+    Bound(job_sales.HELD_S, "s", "a job is held for its requester to come back with Resume"),
+    Bound(job_sales.MAX_HELD, "jobs", "held at once"),
+    Bound(job_sales.EACH_PEER.per_s, "a second", "proposals and resumptions of one peer, in the long run"),
+    Bound(job_sales.EACH_PEER.burst, "at once", "of them"),
+    Bound(job_sales.ALL_PEERS.per_s, "a second", "of all peers"),
+    Bound(job_sales.ALL_PEERS.burst, "at once", "of them"),
+)
+QUERY = (
+    Bound(query_stream.FIRST_FRAME_S, "s", "for the question"),
+    Bound(query_stream.QUERY_S, "s", "for the answer"),
+    Bound(query_stream.QUERIES_A_SECOND, "a second", "questions of one peer; more get no answer"),
+    Bound(messages.MAX_OFFERS, "offers", "in one answer"),
+    Bound(messages.MAX_OFFERS_A_PEER, "offers", "of one peer that are kept"),
+    Bound(offer_book.MAX_KNOWN, "offers", "kept in all"),
+    Bound(offer_exchange.PROVIDE_EVERY_S, "s", "between two writings of the same provider record"),
+)
+HELLO = (
+    Bound(greeting.HELLO_S, "s", "for the hello and its answer"),
+    Bound(greeting.FOREIGN_S, "s", "a peer of another network is not spoken to again"),
+)
+PEERS = (
+    Bound(peer_exchange.QUESTION_S, "s", "for the question"),
+    Bound(peer_exchange.ANSWER_S, "s", "for the answer"),
+    Bound(peer_exchange.ANSWERS_A_MINUTE_AND_PEER, "a minute", "answers to one peer"),
+    Bound(peer_exchange.ANSWERS_A_MINUTE, "a minute", "answers in all"),
+    Bound(peer_record.LIFE_S, "s", "a record is made to be good for"),
+    Bound(peer_record.RENEW_S, "s", "after which it is made anew"),
+)
+REACH = (
+    Bound(reach.CHECKS_A_MINUTE_AND_PEER, "a minute", "checks that one peer may ask for"),
+    Bound(reach.DIALS_A_MINUTE, "a minute", "dials that a peer makes for others"),
+    Bound(reach.DIALS_A_MINUTE_AND_IP, "a minute", "of those to one IP address"),
+)
+MODEL = (
+    Bound(model_source.IDLE_S, "s", "for the next question on a stream"),
+    Bound(model_source.MOST_STREAMS, "streams", "served at once"),
+    Bound(model_source.MOST_STREAMS_A_PEER, "streams", "of those to one peer"),
+)
+ROWS = (
+    Bound(row_exchange.QUESTION_S, "s", "for the question"),
+    Bound(row_exchange.ANSWER_S, "s", "for the answer"),
+    Bound(row_exchange.ANSWERS_A_MINUTE, "a minute", "answers in all, one of them to each peer"),
+    Bound(row_messages.MAX_SETS, "sets", "in one answer"),
+)
+
+
+def bounds_table(bounds: tuple[Bound, ...]) -> str:
+    """One table of numbers."""
+    rows = [f"| {_spelled(bound.value)} | {bound.unit} | {bound.what} |" for bound in bounds]
+    return "\n".join(["| | | |", "|---|---|---|", *rows])
+
+
+def _spelled(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
