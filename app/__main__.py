@@ -97,6 +97,17 @@ def _run(arguments: argparse.Namespace, home: Home) -> int:
             from app.devnet import run_devnet
 
             return run_devnet(home.folder, chain_port=arguments.chain_port, bootstrap_port=arguments.bootstrap_port)
+        case "relay":
+            from app.relay import run_relay
+
+            return run_relay(arguments, home)
+        case _:
+            return _run_words(arguments, home)
+
+
+def _run_words(arguments: argparse.Namespace, home: Home) -> int:
+    """Those that look, choose or give orders, and end."""
+    match arguments.word:
         case "bench":
             from app.cli_machine import run_machine_word
 
@@ -109,6 +120,10 @@ def _run(arguments: argparse.Namespace, home: Home) -> int:
             from app.cli_plan import run_plan_word
 
             return run_plan_word(arguments, home)
+        case "network":
+            from app.cli_network import run_network_word
+
+            return run_network_word(arguments, home)
         case _:
             from app.cli import run_control_word
 
@@ -142,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from app.cli import control_words
-    from app.cli_words import model_words, plan_word
+    from app.cli_words import model_words, network_words, plan_word, relay_word
 
     control_words(words, _add_home)
     _add_ask(words)
@@ -150,10 +165,12 @@ def _add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     devnet = words.add_parser("devnet", help="a network of one's own: embedded chain, contracts, bootstrap peer")
     devnet.add_argument("--chain-port", type=port, default=0, metavar="PORT", help="of the chain (default: any)")
     devnet.add_argument("--bootstrap-port", type=port, default=0, metavar="PORT", help="of the bootstrap peer")
+    relay_word(words, _add_home)
     bench = words.add_parser("bench", help="measure this computer")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     model_words(words, _add_home)
     plan_word(words, _add_home)
+    network_words(words, _add_home)
     for parser in (devnet, bench):
         _add_home(parser)
 

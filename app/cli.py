@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 
+from app.cli_peers_text import peers_object, peers_text
 from app.cli_text import earnings_object, earnings_text, job_object, jobs_text, plan_object, status_object, status_text
 from app.control_client import ControlClient, ControlLinkLost, EngineNotRunning
 from app.lockfile import is_home_locked
@@ -53,6 +54,7 @@ def control_words(words: argparse._SubParsersAction[argparse.ArgumentParser], ad
         ("status", "what the engine is doing"),
         ("jobs", "live jobs and the newest that ended"),
         ("earnings", "what was earned, in five states"),
+        ("peers", "who is connected, and who else is known"),
     ):
         parser = words.add_parser(name, help=text)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -80,7 +82,7 @@ def run_control_word(arguments: argparse.Namespace, home: Home) -> int:
     """Carry out one word against the running engine of this home."""
     try:
         with reach(home) as client:
-            if arguments.word in ("status", "jobs", "earnings"):
+            if arguments.word in ("status", "jobs", "earnings", "peers"):
                 return _show(arguments, client.snapshot())
             return send(client, command_of(arguments))
     except (EngineNotRunning, ControlLinkLost) as error:
@@ -141,7 +143,7 @@ def command_of(arguments: argparse.Namespace) -> c.Command:
 
 
 def _show(arguments: argparse.Namespace, state: NodeState) -> int:
-    texts = {"status": status_text, "jobs": jobs_text, "earnings": earnings_text}
+    texts = {"status": status_text, "jobs": jobs_text, "earnings": earnings_text, "peers": peers_text}
     if not arguments.json:
         print(texts[arguments.word](state))
         return 0
@@ -149,6 +151,7 @@ def _show(arguments: argparse.Namespace, state: NodeState) -> int:
         "status": status_object,
         "jobs": lambda s: {"live": [job_object(j) for j in s.jobs.values()], "ended": [job_object(j) for j in s.ended]},
         "earnings": lambda s: {**earnings_object(s), "plan": plan_object(s)},
+        "peers": peers_object,
     }
     print(json.dumps(objects[arguments.word](state)))
     return 0

@@ -75,7 +75,7 @@ class Devnet:
             )
         self._tell("Starting the bootstrap peer")
         words = ["p2p.bootstrap_node", "--home", str(self._folder / "bootstrap"), "--port", str(bootstrap_port)]
-        words += ["--network", NAME, "--stdin-eof"]
+        words += ["--network", known.swarm_id, "--stdin-eof"]
         node = Child("bootstrap peer", words, log=self._folder / "logs" / "bootstrap.log")
         addresses = tuple(stack.enter_context(node).line()["addresses"])
         self.network = msgspec.structs.replace(known, rpc=ready["rpc"], bootstrap=addresses)

@@ -76,3 +76,8 @@ class Home(msgspec.Struct, frozen=True):
     def network(self) -> Path:
         """The network file of this home."""
         return self.folder / "network.toml"
+
+    @property
+    def networks(self) -> Path:
+        """Network files to choose from."""
+        return self.folder / "networks"
