@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from tests.protocol.vectors import FOLDER
 
 pytestmark = pytest.mark.e2e
 
-TESTERS_KEY = bytes(31) + b"\x07"
 OWNER = "0x" + "51" * 20
 FUNDS = 5_000_000
 WORDS = [f"word{number}" for number in range(40)]
@@ -39,22 +39,25 @@ def network(devnet: Devnet) -> Network:
     return devnet.network
 
 
-@pytest.fixture(scope="session")
-def payer(network: Network) -> Party:
-    """A wallet that only the js program uses, with money in the escrow and ether for one transaction."""
-    party = Party(OWNER, address_of(TESTERS_KEY))
-    fund_devnet(network, party, amount=FUNDS)
-    return party
+@pytest.fixture
+def hot_key(network: Network) -> bytes:
+    """Of a wallet that one js program uses once, with money in the escrow and ether for a transaction."""
+    key = secrets.token_bytes(32)
+    fund_devnet(network, Party(OWNER, address_of(key)), amount=FUNDS)
+    return key
 
 
-def bought(js: JsPeer, address: str, network: Network, *, payer: Party) -> dict[str, dict[str, Any]]:
+def bought(
+    js: JsPeer, address: str, *, network: Network, hot_key: bytes, break_after: int = 0
+) -> dict[str, dict[str, Any]]:
     """All that the js requester tells of one job, by the event's name."""
     given = {
+        "break_after": break_after,
         "address": address,
         "network": {"chain_id": network.chain_id, "escrow": network.escrow, "rpc": network.rpc},
         "swarm": network.swarm_id,
-        "payer": {"owner": payer.owner, "hot": payer.hot},
-        "hot_key": "0x" + TESTERS_KEY.hex(),
+        "payer": {"owner": OWNER, "hot": address_of(hot_key)},
+        "hot_key": "0x" + hot_key.hex(),
         "model": "starling-demo",
         "prompt": "Count from 1 to 30.",
         "max_tokens": 96,
@@ -93,15 +96,22 @@ def test_a_js_peer_writes_reads_signs_and_refuses_what_the_golden_vectors_say(js
 
 
 def test_a_js_peer_pulls_offers_and_buys_an_answer_with_vouchers(
-    js: JsPeer, peer: Peer, network: Network, payer: Party
+    js: JsPeer, peer: Peer, network: Network, hot_key: bytes
 ) -> None:
     address = next(address for address in peer.state().addresses if "/ws" not in address)
-    assert is_bought_whole(bought(js, address, network, payer=payer), peer)
+    assert is_bought_whole(bought(js, address, network=network, hot_key=hot_key), peer)
 
 
-def test_a_js_peer_buys_over_a_websocket_too(js: JsPeer, peer: Peer, network: Network, payer: Party) -> None:
+def test_a_js_peer_whose_line_breaks_gets_the_rest(js: JsPeer, peer: Peer, network: Network, hot_key: bytes) -> None:
+    address = next(address for address in peer.state().addresses if "/ws" not in address)
+    events = bought(js, address, network=network, hot_key=hot_key, break_after=2)
+    assert events["resumed"]["seq"] == 2
+    assert is_bought_whole(events, peer)
+
+
+def test_a_js_peer_buys_over_a_websocket_too(js: JsPeer, peer: Peer, network: Network, hot_key: bytes) -> None:
     address = next(address for address in peer.state().addresses if "/ws" in address)
-    assert is_bought_whole(bought(js, address, network, payer=payer), peer)
+    assert is_bought_whole(bought(js, address, network=network, hot_key=hot_key), peer)
 
 
 @pytest.fixture

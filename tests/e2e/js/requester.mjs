@@ -1,7 +1,9 @@
 // Asks a Starling peer for its offers and a quote, pays for a job with vouchers, and prints what happens, a JSON line each.
 //   requester.mjs '{"address", "swarm", "network": {"chain_id", "escrow", "rpc"}, "payer": {"owner", "hot"},
-//                   "hot_key", "model", "prompt", "max_tokens", "collateral"}'
+//                   "hot_key", "model", "prompt", "max_tokens", "collateral", "break_after": chunks or absent}'
+// The payer must have signed nothing for this worker before. With break_after it loses its connection then, and resumes.
 import {createHash, randomBytes} from "node:crypto";
+import {peerIdFromString} from "@libp2p/peer-id";
 import {Contract, JsonRpcProvider, Wallet} from "ethers";
 import {Line, ProtocolFault, ask} from "./frames.mjs";
 import {greet} from "./greeting.mjs";
@@ -54,8 +56,8 @@ function proposal(jobId, proof) {
 }
 
 class Job {
-    constructor(line, offer) {
-        this.line = line;
+    constructor(offer) {
+        this.line = null;
         this.worker = partyId({owner: offer.worker_owner, hot: offer.worker_hot});
         this.quote = null;
         this.signed = 0n;
@@ -65,6 +67,7 @@ class Job {
     }
 
     async run() {
+        await this.open();
         const jobId = `js-${randomBytes(8).toString("hex")}`;
         const claim = {payer: given.payer, job: jobId, provider: peerId, expires: Math.floor(Date.now() / 1000) + 600};
         await this.line.send(proposal(jobId, await proveJob(given.hot_key, given.network, claim)));
@@ -75,6 +78,24 @@ class Job {
         } finally {
             clearInterval(keep);
         }
+        await this.line.close();
+        while (await this.line.receive(5_000) !== null)
+            continue;
+    }
+
+    async open() {
+        const stream = await openStream(node, given.address, protocol.JOB);
+        this.line = new Line(stream, protocol.MAX_PROVIDER_FRAME, protocol.PROVIDER_SAYS);
+    }
+
+    // The connection is gone; the job is not.
+    async resume() {
+        given.break_after = undefined;
+        this.line.reset();
+        await node.hangUp(peerIdFromString(peerId));
+        await greet(node, given.address, given.swarm);
+        await this.open();
+        await this.line.send({type: "resume", job_id: this.quote.job_id, seq: this.chunks, version: protocol.VERSION});
     }
 
     async heed(message) {
@@ -84,6 +105,11 @@ class Job {
             return null;
         case "chunk":
             this.take(message);
+            if (this.chunks === given.break_after)
+                await this.resume();
+            return null;
+        case "resumed":
+            say({event: "resumed", seq: message.seq});
             return null;
         case "amount_due":
             await this.pay(BigInt(message.amount));
@@ -141,11 +167,6 @@ class Job {
 say({event: "greeted", theirs: await greet(node, given.address, given.swarm)});
 const offer = await findOffer();
 await setCollateralAside(partyId({owner: offer.worker_owner, hot: offer.worker_hot}));
-const stream = await openStream(node, given.address, protocol.JOB);
-const line = new Line(stream, protocol.MAX_PROVIDER_FRAME, protocol.PROVIDER_SAYS);
-await new Job(line, offer).run();
-await line.close();
-for (let late = await line.receive(5_000); late !== null;)
-    late = await line.receive(5_000);
+await new Job(offer).run();
 await node.stop();
 process.exit(0);
