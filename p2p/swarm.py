@@ -154,6 +154,15 @@ class Swarm:
             log.info("%s is banned for a while", peer_id)
             self._ban_began.set()
 
+    async def open_newest(
+        self, peer_id: PeerId, versions: tuple[str, ...], *, addresses: tuple[str, ...] = ()
+    ) -> tuple[str, ByteStream]:
+        """As open, with the versions of a protocol that we speak, newest first: which one it is, and the stream."""
+        await self.reach(peer_id, addresses)
+        if self._host is None:
+            raise PeerUnreachable("This peer is not in the network now.")
+        return await self._host.open_newest(peer_id, versions)
+
     async def reach(self, peer_id: PeerId, addresses: tuple[str, ...] = ()) -> None:
         """Be connected to this peer, at these addresses or those in the book. Raises PeerUnreachable, OtherNetwork."""
         if self._host is None:
