@@ -24,6 +24,7 @@ from app.prior_keeper import PriorKeeper
 from app.shared_models import SharedModels
 from app.shared_rows import SharedRows
 from app.swarm_port import LibP2PSwarm, Shared
+from app.trust_keeper import TrustKeeper
 from assets import asset_path
 from core import commands as c
 from core import events as e
@@ -153,11 +154,12 @@ async def _build(
     )
     keeper = PeerKeeper(journal, store, settings=settings, network=money.network)
     given = SharedModels(journal, models, settings=settings)
+    with_swarm = Shared(shared, given, keeper, TrustKeeper(store))
     settlement = Settlement(journal, store, chain=money.chain, purse=purse)
     parts = MembershipParts(
         journal=journal,
         preparation=preparation,
-        swarm=LibP2PSwarm(home, money.network, settings=settings, shared=Shared(shared, given, keeper)),
+        swarm=LibP2PSwarm(home, money.network, settings=settings, shared=with_swarm),
         terms=Terms(worker=party, domain=domain, settings=settings),
         settlement=settlement,
         log=home.logs / "worker.log",

@@ -7,35 +7,34 @@ its answer was delivered.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import trio
 
+from app.job_round import JobRound, RoundPorts, Tell
 from app.lockfile import HomeLocked, try_lock
 from app.money import Money, open_money
 from app.node import EngineWords, read_network
 from app.own_swarm import own_swarm
 from app.payer import WalletPayer
 from app.peer_keeper import BookShelf
+from app.trust_keeper import TrustKeeper
 from core.home import Home
 from core.job import JobId, JobRequest, JobState, PeerId
 from core.network import Network
 from core.store import Store
-from p2p.job_request import JobOver, JobQuoted, JobText, JobUpdate, request_job
+from p2p.byte_stream import ByteStream
+from p2p.candidates import Picked, pick
+from p2p.job_request import JobOver
 from p2p.messages import JOB_PROTOCOL, SignedOffer
 from p2p.offer_exchange import OfferExchange
-from p2p.peer_score import PeerScores
-from p2p.placement import sample
 from p2p.swarm import Swarm
-from p2p.swarm_errors import PeerUnreachable
 
-ATTEMPTS = 3
+ROUNDS = 3
 FIND_S = 5.0
-
-Tell = Callable[[JobUpdate], Awaitable[None]]
 
 
 class Requester:
@@ -46,21 +45,23 @@ class Requester:
         self._swarm = swarm
         self._offers = offers
         self._payer = payer
-        self._scores = PeerScores()
         self._draw = secrets.SystemRandom().random
 
     async def run(self, request: JobRequest, tell: Tell) -> JobOver:
-        """Place a job and follow it to its end, at up to three peers. Cancelling bills what was delivered."""
-        tried: set[str] = set()
+        """Place a job and follow it to its end, in up to three rounds. Cancelling bills what was delivered."""
+        refused: set[PeerId] = set()
         over = JobOver(JobState.DECLINED, f"No peer serves {request.terms.model} now.", retry_after_s=2.0)
-        for _ in range(ATTEMPTS):
-            offer = await self._pick(request, tried)
-            if offer is None:
+        for _ in range(ROUNDS):
+            picked = await self._pick(request, refused)
+            if not picked.offers:
                 break
-            tried.add(offer.offer.peer_id)
-            over = await self._at(offer, request, tell=tell)
+            place = JobRound(request, picked, ports=self._ports())
+            over = await place.run(tell)
+            if place.winner is not None:
+                await self._payer.settle(request.terms.job_id, over.amount)
             if over.state is not JobState.DECLINED and not _may_try_again(over):
                 break
+            refused |= place.refused
             new_id = JobId(f"{request.terms.job_id[:48]}-{secrets.token_hex(4)}")
             request = msgspec.structs.replace(
                 request, terms=msgspec.structs.replace(request.terms, job_id=new_id)
@@ -72,51 +73,24 @@ class Requester:
         """What was signed for all jobs of this requester, at every peer that was tried, in smallest units."""
         return self._payer.spent
 
-    async def _pick(self, request: JobRequest, tried: set[str]) -> SignedOffer | None:
-        """A peer not tried yet, drawn by capacity and by how it kept its promises."""
+    async def _pick(self, request: JobRequest, refused: set[PeerId]) -> Picked:
+        """A few peers that have not refused the job and are not banned."""
         found = await self._offers.find(request.terms.model, deadline_s=FIND_S)
-        fresh = {signed.offer.peer_id: signed for signed in found if signed.offer.peer_id not in tried}
-        offers = [signed.offer for signed in fresh.values()]
-        bid = request.terms.bid_per_mtok
-        drawn = sample(offers, reputation=self._scores.of, draw=self._draw, bid_per_mtok=bid, k=1)
-        return fresh[drawn[0].peer_id] if drawn else None
+        banned = self._swarm.trust.banned(now=self._swarm.clock())
+        fresh = [signed for signed in found if signed.offer.peer_id not in {*refused, *banned}]
+        return pick(fresh, request, known=self._swarm.trust.of, draw=self._draw)
 
-    async def _at(self, signed: SignedOffer, request: JobRequest, *, tell: Tell) -> JobOver:
-        peer = PeerId(signed.offer.peer_id)
-        over = JobOver(JobState.FAILED, "The peer closed the stream.")
-        clock = _FirstToken(self._scores, peer)
-        try:
-            stream = await self._swarm.open(peer, JOB_PROTOCOL, addresses=signed.addresses)
-        except PeerUnreachable as error:
-            return JobOver(JobState.DECLINED, str(error))
-        async with request_job(stream, request, payer=self._payer, peer=peer) as updates:
-            async for update in updates:
-                clock.see(update)
-                if isinstance(update, JobOver):
-                    over = update
-                await tell(update)
-        if over.state is JobState.FAILED:
-            self._scores.note_failure(peer)
-        await self._payer.settle(request.terms.job_id, over.amount)
-        return over
+    def _ports(self) -> RoundPorts:
+        return RoundPorts(
+            open=self._open,
+            payer=self._payer,
+            trust=self._swarm.trust,
+            report=self._swarm.report,
+            clock=lambda: self._swarm.clock(),
+        )
 
-
-class _FirstToken:
-    """Holds a peer to the time that it quoted for the first token."""
-
-    def __init__(self, scores: PeerScores, peer: PeerId) -> None:
-        self._scores = scores
-        self._peer = peer
-        self._quoted_s = 0.0
-        self._began = 0.0
-
-    def see(self, update: JobUpdate) -> None:
-        if isinstance(update, JobQuoted):
-            self._quoted_s, self._began = update.quote.ttft_p90_s, trio.current_time()
-        if isinstance(update, JobText) and self._quoted_s > 0:
-            measured_s = trio.current_time() - self._began
-            self._scores.note(self._peer, measured_s=measured_s, quoted_s=self._quoted_s)
-            self._quoted_s = 0.0
+    async def _open(self, signed: SignedOffer) -> ByteStream:
+        return await self._swarm.open(PeerId(signed.offer.peer_id), JOB_PROTOCOL, addresses=signed.addresses)
 
 
 def _may_try_again(over: JobOver) -> bool:
@@ -132,11 +106,14 @@ async def open_requester(home: Home, network_file: Path | None) -> AsyncIterator
             raise HomeLocked(f"Another requester runs in {home.folder}. Wait for it, or use another --home.")
         network = read_network(EngineWords(home=home, network=network_file))
         store = Store(home.database)
+        keeper = TrustKeeper(store)
         try:
             money = await trio.to_thread.run_sync(open_money, home, network)
             async with own_swarm(network, BookShelf(store, network.swarm_id)) as (swarm, offers):
+                swarm.trust = await trio.to_thread.run_sync(keeper.load)
                 yield Requester(swarm, offers, payer=_payer(money, store), network=network)
         finally:
+            keeper.flush()
             store.close()
 
 

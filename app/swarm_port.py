@@ -13,6 +13,7 @@ import trio
 from app.peer_keeper import PeerKeeper
 from app.shared_models import SharedModels
 from app.shared_rows import SharedRows
+from app.trust_keeper import TrustKeeper
 from core.home import Home
 from core.job_desk import JobDesk
 from core.membership import OFFER_EVERY_S, Joined
@@ -37,11 +38,12 @@ FIRST_PEER_S = 3.0
 
 
 class Shared(msgspec.Struct, frozen=True):
-    """What this home shares with the swarm, and keeps of it: speeds, model files, who is there."""
+    """What this home shares with the swarm, and keeps of it: speeds, model files, who is there and how they behaved."""
 
     rows: SharedRows
     models: SharedModels
     peers: PeerKeeper
+    trust: TrustKeeper
 
 
 class LibP2PSwarm:
@@ -54,6 +56,7 @@ class LibP2PSwarm:
         self._network = network
         self._settings = settings
         self._rows, self._models, self._peers = shared.rows, shared.models, shared.peers
+        self._trust = shared.trust
         self._swarm: Swarm | None = None
         self._offers: OfferExchange | None = None
 
@@ -68,12 +71,14 @@ class LibP2PSwarm:
         self._offers = offers = OfferExchange(identity, swarm, network=self._network.swarm_id)
         discovery = self._peers.discovery(swarm)
         await discovery.load()
+        swarm.trust = await trio.to_thread.run_sync(self._trust.load)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(sales.run)
                 await nursery.start(swarm.run)
                 self._swarm = swarm
                 nursery.start_soon(discovery.run)
+                nursery.start_soon(self._trust.run)
                 nursery.start_soon(self._peers.tell, swarm)
                 await self._first_peer(swarm)
                 await offers.announce(offer(swarm.peer_id))

@@ -22,12 +22,16 @@ SNAPSHOT_EVERY = 500
 # Every job leaves a row of what was measured; the state holds their means, and only these many rows are kept.
 KEPT_SPEEDS = 4_096
 KEPT_PEERS = 256
+KEPT_STANDINGS = 4_096
 FULL_MESSAGES = ("full", "disk i/o error")
 
 _encode = msgspec.json.Encoder().encode
 _FORGET_SPEEDS = """
     delete from facts where tag = 'speed_measured' and sequence <= coalesce(
         (select sequence from facts where tag = 'speed_measured' order by sequence desc limit 1 offset ?), 0)
+"""
+_FORGET_STANDINGS = """
+    delete from standings where peer not in (select peer from standings order by at desc, rowid desc limit ?)
 """
 _FORGET_PEERS = """
     delete from peer_rows where peer not in (select peer from peer_rows order by day desc, rowid desc limit ?)
@@ -67,9 +71,13 @@ def _create_known_peers(db: sqlite_utils.Database) -> None:
     db["known_peers"].create({"network": str, "peer": str, "body": str}, pk=("network", "peer"))
 
 
+def _create_standings(db: sqlite_utils.Database) -> None:
+    db["standings"].create({"peer": str, "at": float, "body": str}, pk="peer")
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_facts, _create_outbox, _create_spending, _index_speeds, _create_peer_rows,
-    _create_known_peers,
+    _create_known_peers, _create_standings,
 )  # fmt: skip
 STATE_VERSION = 1
 
@@ -184,6 +192,19 @@ class Store:
         with self._lock, _readable_errors(self._path):
             rows = self._db.execute("select body from known_peers where network = ?", [network]).fetchall()
         return [str(body) for (body,) in rows]
+
+    def keep_standings(self, bodies: dict[str, str], *, at: float) -> None:
+        """Keep what is known of these peers' conduct, in the place of what was; of too many the oldest go."""
+        with self._writing() as db:
+            rows = [(peer, at, body) for peer, body in bodies.items()]
+            db.conn.executemany("insert or replace into standings values (?, ?, ?)", rows)
+            db.execute(_FORGET_STANDINGS, [KEPT_STANDINGS])
+
+    def standings(self) -> list[tuple[str, str]]:
+        """Peers and what is known of their conduct, the oldest first."""
+        with self._lock, _readable_errors(self._path):
+            rows = self._db.execute("select peer, body from standings order by at, rowid").fetchall()
+        return [(str(peer), str(body)) for peer, body in rows]
 
     def _migrate(self) -> None:
         done = self._db.execute("pragma user_version").fetchone()[0]

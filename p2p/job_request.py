@@ -15,7 +15,7 @@ from typing import Protocol, assert_never
 import msgspec
 import trio
 
-from core.job import JobId, JobRequest, JobState, PeerId, Usage, charge
+from core.job import JobId, JobRequest, JobState, PeerId, PriorityClass, Usage, charge
 from core.offer import Quote, Reject
 from core.payments.voucher import Party, Voucher
 from p2p.byte_stream import ByteStream, StreamBroken
@@ -47,8 +47,9 @@ CANCEL_S = 3.0
 PAY_S = 10.0
 UPDATES = 64
 TEMPLATE_TOKENS_A_TURN = 64
-RESUME_S = 90.0
-RESUME_UNHEARD_S = 10.0  # nothing was delivered: another peer would be sooner
+RESUME_S = 25.0
+RESUME_LATER_S = 110.0  # nearly as long as it is held
+RESUME_UNHEARD_S = 5.0  # nothing was delivered: another peer would be sooner
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 
@@ -198,8 +199,8 @@ class _RequesterEnd:
         if self._reopen is None or self._quote is None or self._objection:
             return False
         if self._give_up_at == inf:
-            is_heard = self._conversation.answer.chunks > 0
-            self._give_up_at = trio.current_time() + (RESUME_S if is_heard else RESUME_UNHEARD_S)
+            patience_s = resume_patience_s(self._request, is_heard=self._conversation.answer.chunks > 0)
+            self._give_up_at = trio.current_time() + patience_s
         with trio.move_on_at(self._give_up_at):
             await self._stream.reset()
             stream = await _reopened(self._reopen)
@@ -330,6 +331,13 @@ async def _reopened(reopen: Reopen) -> ByteStream:
         except PeerUnreachable:
             await trio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+
+def resume_patience_s(request: JobRequest, *, is_heard: bool) -> float:
+    """How long to try to come back to a peer whose line broke. Someone who reads along would rather ask anew soon."""
+    if not is_heard:
+        return RESUME_UNHEARD_S
+    return RESUME_S if request.terms.priority is PriorityClass.INTERACTIVE else RESUME_LATER_S
 
 
 def quote_objection(request: JobRequest, quote: Quote) -> str | None:

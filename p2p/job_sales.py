@@ -31,8 +31,8 @@ from p2p.trust import Fault, Report
 HELD_S = 120.0
 MAX_HELD = 256
 MAX_HELD_BYTES = 32 << 20
-EACH_PEER = Rate(per_s=4.0, burst=64.0)
-ALL_PEERS = Rate(per_s=64.0, burst=256.0)
+EACH_PEER = Rate(per_s=20.0, burst=100.0)
+ALL_PEERS = Rate(per_s=200.0, burst=500.0)
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ class Fault(StrEnum):
 POINTS = {
     Fault.BAD_FRAME: 25.0,
     Fault.FALSE_PROOF: 25.0,
-    Fault.TOO_OFTEN: 4.0,
+    Fault.TOO_OFTEN: 1.0,
     Fault.FAILED_AUDIT: 60.0,
     Fault.BROKE_OFF: 0.0,
     Fault.REFUSED_DIAL: 0.0,
@@ -126,13 +126,13 @@ class Trust:
 
     def note_first_token(self, peer: PeerId, *, measured_s: float, quoted_s: float, now: float) -> None:
         """A job's first token came after measured_s seconds; quoted_s was promised."""
-        standing = self.of(peer)
+        standing = _at(self.of(peer), now)
         reputation = moved(standing.reputation, measured_s=measured_s, quoted_s=quoted_s)
         self._keep(peer, msgspec.structs.replace(standing, reputation=reputation), now=now)
 
     def note_finished(self, peer: PeerId, *, now: float) -> None:
         """The peer brought a job to its end, as promised."""
-        standing = self.of(peer)
+        standing = _at(self.of(peer), now)
         self._keep(peer, msgspec.structs.replace(standing, finished=standing.finished + 1), now=now)
         self._tell(peer)
 
@@ -157,6 +157,10 @@ class Trust:
 
 def _faded(standing: Standing, now: float) -> float:
     return float(standing.points * 0.5 ** (max(0.0, now - standing.at) / HALF_LIFE_S))
+
+
+def _at(standing: Standing, now: float) -> Standing:
+    return msgspec.structs.replace(standing, at=max(now, standing.at), points=_faded(standing, now))
 
 
 def _remembered_bans(standing: Standing, now: float) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from core.framing import encode_frame
-from core.job import JobId, JobState, PeerId, Usage, charge
+from core.job import JobId, JobState, PeerId, PriorityClass, Usage, charge
 from core.job_output import OutputEnded
 from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.identity import Identity
@@ -100,8 +101,11 @@ async def selling(host: FakeHost) -> AsyncIterator[tuple[JobSales, trio.Nursery]
         nursery.cancel_scope.cancel()
 
 
-async def follow(lines: Lines, payer: FakePayer, *, reopen: Reopen | None) -> list[JobUpdate]:
+async def follow(
+    lines: Lines, payer: FakePayer, *, reopen: Reopen | None, priority: PriorityClass = PriorityClass.INTERACTIVE
+) -> list[JobUpdate]:
     request = a_request(max_tokens=len(WORDS))
+    request = msgspec.structs.replace(request, terms=msgspec.structs.replace(request.terms, priority=priority))
     stream = await lines.open()
     async with request_job(stream, request, payer=payer, peer=IDENTITY.peer_id, reopen=reopen) as updates:
         return [update async for update in updates]
@@ -161,7 +165,7 @@ async def test_a_result_is_held_for_a_requester_that_was_away_for_a_minute(autoj
             await trio.sleep(60)
             return await lines.open()
 
-        updates = await follow(lines, payer, reopen=later)
+        updates = await follow(lines, payer, reopen=later, priority=PriorityClass.BATCH)
     assert text_of(updates) == "".join(WORDS)
     assert over(updates).state is JobState.FINISHED
     assert host.paid == COST
@@ -224,7 +228,7 @@ async def test_a_provider_that_is_gone_is_given_up(autojump_clock: MockClock) ->
         ended = over(await follow(Lines(sales, nursery, [20]), FakePayer(), reopen=closed))
     assert ended.state is JobState.FAILED
     assert ended.usage.completion_tokens > 0
-    assert 80 < trio.current_time() - began < 100
+    assert 20 < trio.current_time() - began < 40
 
 
 async def test_a_provider_that_was_restarted_says_so_at_once(autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from core.job import PeerId, Price
 from core.offer import Offer, Quote
-from p2p.peer_score import MAX_PEERS, START, WORST, PeerScores, failed, moved
+from p2p.peer_score import START, WORST, failed, moved
 from p2p.placement import choose, sample
 from tests.p2p.fakes import a_quote, a_request, an_offer
 
@@ -68,15 +68,3 @@ def test_a_reputation_moves_a_fifth_of_the_way_within_bounds() -> None:
     for _ in range(100):
         reputation = failed(reputation)
     assert reputation == pytest.approx(WORST)
-
-
-def test_scores_are_kept_a_peer_and_bounded() -> None:
-    scores = PeerScores()
-    scores.note(PeerId("a"), measured_s=2.0, quoted_s=1.0)
-    scores.note_failure(PeerId("b"))
-    assert scores.of(PeerId("a")) == pytest.approx(1.2)
-    assert scores.of(PeerId("b")) == pytest.approx(1.6)
-    assert scores.of(PeerId("c")) == START
-    for number in range(MAX_PEERS):
-        scores.note_failure(PeerId(str(number)))
-    assert scores.of(PeerId("a")) == START

@@ -37,7 +37,7 @@ GUILT = [fault for fault in Fault if POINTS[fault] > 0]
 
 def banned(trust: Trust, fault: Fault, *, now: float, peer: PeerId = PEER) -> float:
     """Do this until a ban begins; how long it lasts."""
-    for _ in range(100):
+    for _ in range(200):
         if trust.note(peer, fault, now=now):
             return trust.of(peer).banned_until - now
     raise AssertionError("no ban")
