@@ -23,8 +23,10 @@ from p2p import (
     peer_record,
     query_stream,
     reach,
+    relay_book,
     row_exchange,
     row_messages,
+    trust,
 )
 from p2p.libp2p_adapter import limits
 
@@ -119,6 +121,50 @@ ROWS = (
     Bound(row_exchange.ANSWERS_A_MINUTE, "a minute", "answers in all, one of them to each peer"),
     Bound(row_messages.MAX_SETS, "sets", "in one answer"),
 )
+
+
+DHT = (
+    Bound(limits.DHT_READ_S, "s", "for the next question on a stream"),
+    Bound(limits.MAX_DHT_QUERIES_A_SECOND, "a second", "questions of one peer; one more ends the stream"),
+    Bound(limits.MAX_DHT_QUERY_BYTES, "bytes", "longest question"),
+    Bound(limits.MAX_DHT_ANSWER_BYTES, "bytes", "longest answer that is read"),
+    Bound(limits.MAX_DHT_KEY_BYTES, "bytes", "longest key"),
+    Bound(limits.PROVIDER_RECORD_S, "s", "a provider record lives"),
+    Bound(limits.MAX_PROVIDER_KEYS, "keys", "with provider records that a peer keeps"),
+    Bound(limits.MAX_KEYS_A_PROVIDER, "keys", "of those that one provider is kept for"),
+)
+_RELAY = relay_book.RelayLimits()
+RELAY = (
+    Bound(_RELAY.reservations, "reservations", "at once, at a relay"),
+    Bound(_RELAY.reservations_per_ip, "reservations", "of those from one IP address"),
+    Bound(_RELAY.reservation_s, "s", "a reservation lives"),
+    Bound(_RELAY.circuits, "circuits", "at once"),
+    Bound(_RELAY.circuits_per_peer, "circuits", "of those to or from one peer"),
+    Bound(_RELAY.circuit_s, "s", "a circuit lives at most"),
+    Bound(_RELAY.circuit_bytes, "bytes", "it carries at most"),
+    Bound(_RELAY.bytes_per_s, "bytes a second", "it carries"),
+)
+
+
+def trust_table() -> str:
+    """What each fault counts, and what a ban is."""
+    points = [f"| `{fault.value}` | {_spelled(trust.POINTS[fault])} |" for fault in trust.Fault]
+    at, first, growth, most, half, forgiven = map(
+        _spelled,
+        (
+            trust.BAN_AT,
+            trust.FIRST_BAN_S,
+            trust.BAN_GROWTH,
+            trust.MAX_BAN_S,
+            trust.HALF_LIFE_S,
+            trust.FORGIVEN_AFTER_S,
+        ),
+    )
+    bans = (
+        f"At {at} points a peer is banned: for {first} s, then {growth} times as long each time, at most {most} s. "
+        f"Points fade by half every {half} s; a ban counts no longer after {forgiven} s without another."
+    )
+    return "\n".join(["| fault | points |", "|---|---|", *points, "", bans])
 
 
 def bounds_table(bounds: tuple[Bound, ...]) -> str:

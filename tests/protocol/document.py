@@ -24,6 +24,8 @@ def parts() -> dict[str, str]:
         "transport": bounds.TRANSPORT,
         "frames": bounds.FRAMES,
         "hello": bounds.HELLO,
+        "dht": bounds.DHT,
+        "relay": bounds.RELAY,
         "query": bounds.QUERY,
         "job": bounds.JOB,
         "peers": bounds.PEERS,
@@ -37,6 +39,7 @@ def parts() -> dict[str, str]:
         "job-diagram": job_diagram(),
         "job-transitions": job_transitions(),
         "examples": examples(),
+        "trust-points": bounds.trust_table(),
         **{f"{spoken.key}-messages": protocol_tables(spoken) for spoken in PROTOCOLS},
         **{f"{key}-bounds": bounds.bounds_table(table) for key, table in tables.items()},
     }

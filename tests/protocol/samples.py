@@ -21,6 +21,7 @@ from core.job import (
     charge,
 )
 from core.metamodel.federation import SharedRow
+from core.network import Network
 from core.offer import Offer, Quote, Reject
 from core.payments.voucher import (
     MAX_AMOUNT,
@@ -47,7 +48,8 @@ HOT_KEY = bytes.fromhex("11" * 32)
 DOMAIN = EscrowDomain(31_337, "0x425b08c151727c90ec4ba43893cf5f5d5c8d973f")
 PAYER = Party("0xCaEDE9f01b1d48f679ea4dfd7ef5a7d0d7931d23", address_of(HOT_KEY))
 WORKER = Party("0x16deb4bbe507fe15ddc2722612f3e38da8160db1", "0x3b2fb0049ca71b9a26c307fdfb1ca6dc98c83bcb")
-SWARM = "2d711642b726b04401627ca9fbac32f5"
+NETWORK = Network("test-net", DOMAIN.chain_id, "http://127.0.0.1:8545", DOMAIN.contract, WORKER.owner, "tUSD", 6)
+SWARM = NETWORK.swarm_id
 AT = 1_900_000_000.25
 FILE = sha256(b"a model").hexdigest()
 ADDRESSES = ("/ip4/192.0.2.7/tcp/4001", "/ip4/192.0.2.7/tcp/4002/ws")

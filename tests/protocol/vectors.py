@@ -18,6 +18,7 @@ from core.payments.voucher import (
     voucher_digest,
 )
 from p2p.messages import offer_bytes, quote_bytes
+from p2p.offer_exchange import provider_key
 from p2p.peer_record import record_bytes
 from p2p.row_messages import rows_bytes
 from tests.protocol import samples as s
@@ -36,7 +37,7 @@ def vectors() -> dict[str, Any]:
     """Every file's content by its name."""
     made: dict[str, Any] = {spoken.key: _protocol(spoken) for spoken in PROTOCOLS}
     made["job"]["refused_proposals"] = bad_proposals()
-    return {**made, "dialogues": dialogues(), "signed": _signed(), "payments": _payments(), "framing": _framing()}
+    return {**made, "dialogues": dialogues(), "signed": _signed(), "payments": _payments(), "framing": _framing(), "names": _names()}
 
 
 def write_vectors() -> None:
@@ -122,6 +123,19 @@ def _high_s(voucher: Voucher) -> Voucher:
     parity, low = vs >> 255, vs & (1 << 255) - 1
     high = (order - low) | (0 if parity else 1 << 255)
     return msgspec.structs.replace(voucher, signature="0x" + (raw[:32] + (high % (1 << 256)).to_bytes(32)).hex())
+
+
+def _names() -> dict[str, Any]:
+    """What is called what: swarm ids, and the DHT keys of models."""
+    networks = [s.NETWORK, msgspec.structs.replace(s.NETWORK, escrow="0x" + s.NETWORK.escrow[2:].upper())]
+    return {
+        "swarm_ids": [
+            {"name": n.name, "chain_id": n.chain_id, "escrow": n.escrow, "swarm_id": n.swarm_id} for n in networks
+        ],
+        "provider_keys": [
+            {"swarm": s.SWARM, "model": model, "key": provider_key(s.SWARM, model).hex()} for model in ("tiny", "größe")
+        ],
+    }
 
 
 def _framing() -> dict[str, Any]:

@@ -1,4 +1,5 @@
 // Holds this implementation to the golden vectors: vectors.mjs FOLDER prints {"checked": number, "failed": [...]}.
+import {createHash} from "node:crypto";
 import {readFileSync} from "node:fs";
 import {join} from "node:path";
 import {isDeepStrictEqual} from "node:util";
@@ -105,7 +106,17 @@ function checkFraming() {
         check(why, throws(() => new FrameDecoder(2 ** 28, []).feed(bytes(given))));
 }
 
+function checkNames() {
+    const {swarm_ids: swarms, provider_keys: keys} = read("names");
+    const digest = (text) => createHash("sha256").update(text).digest("hex");
+    for (const {name, chain_id: chain, escrow, swarm_id: id} of swarms)
+        check(`the swarm id of ${name}`, digest(`starling-swarm-1:${name}:${chain}:${escrow.toLowerCase()}`).slice(0, 32) === id);
+    for (const {swarm, model, key} of keys)
+        check(`the key of ${model}`, `1220${digest(`starling/${swarm}/${model}`)}` === key);
+}
+
 PROTOCOLS.forEach(checkProtocol);
+checkNames();
 await checkSigned();
 await checkPayments();
 checkFraming();
