@@ -38,15 +38,16 @@ class BoundedStream:
         return received
 
     async def close(self) -> None:
-        """Say goodbye, let the peer take what it has not read, and forget the stream. Bounded; not cancelled."""
+        """Say goodbye, let a peer that has not answered take what was sent, and forget the stream. Bounded."""
         try:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
                 await self._net.close_write()
-                if self._is_silent:
-                    await self._net.read(1)
+            with trio.move_on_after(CLOSE_S if self._is_silent else 0):
+                await self._net.read(1)
         except Exception as error:  # noqa: BLE001  already gone
             log.debug("a stream was gone before it was closed: %s", type(error).__name__)
-        await self.reset()
+        finally:
+            await self.reset()
 
     async def reset(self) -> None:
         """Forget the stream. Bounded; not cancelled; never raises."""
@@ -85,6 +86,7 @@ class OneQuestion:
     def __init__(self, net_stream: Any, question: bytes) -> None:
         self._net = net_stream
         self._question = question
+        self._is_over = False
         self.is_refused = False
 
     def __getattr__(self, attribute: str) -> Any:
@@ -94,6 +96,7 @@ class OneQuestion:
         """The question's next bytes. Raises StreamEOF after them."""
         await trio.lowlevel.checkpoint()
         if not self._question:
+            self._is_over = True
             raise StreamEOF
         size = len(self._question) if n is None or n < 0 else n
         taken, self._question = self._question[:size], self._question[size:]
@@ -103,5 +106,5 @@ class OneQuestion:
         """Whoever made this closes the stream."""
 
     async def reset(self) -> None:
-        """Whoever made this closes the stream."""
-        self.is_refused = True
+        """Whoever made this closes the stream; stock resets at the end of the question too."""
+        self.is_refused = not self._is_over
