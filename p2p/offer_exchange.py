@@ -14,10 +14,12 @@ import trio
 
 from core.job import PeerId
 from core.offer import Offer
+from p2p.address_book import KnownPeer
 from p2p.byte_stream import StreamBroken
 from p2p.identity import Identity
 from p2p.messages import MAX_ADDRESSES, QUERY_PROTOCOL, Offers, SignedOffer, Tell, offer_bytes
 from p2p.offer_book import OfferBook, freshest, offer_fault
+from p2p.peer_choice import source_of, unasked_sources
 from p2p.protocol_error import RemoteProtocolError
 from p2p.query_stream import QueryDesk, ask, offers_of
 from p2p.swarm import Swarm
@@ -45,6 +47,7 @@ class OfferExchange:
         self._own: dict[str, SignedOffer] = {}
         self._known = OfferBook()
         self._told: set[tuple[PeerId, str, int, tuple[str, ...]]] = set()
+        self._telling: set[PeerId] = set()
         self._provided_at: dict[str, float] = {}
         self._news = trio.Event()
         desk = QueryDesk(self._known, self.own_offers, clock=swarm.now, report=swarm.report)
@@ -63,7 +66,7 @@ class OfferExchange:
                 with trio.move_on_after(LOOK_AGAIN_S):
                     await self._news.wait()
                 self._news = trio.Event()
-                await self._tell_all()
+                self._tell_all(nursery)
 
     async def announce(self, offer: Offer) -> None:
         """Offer this from now on, or renew it: connected peers are told, and the DHT learns who provides the model."""
@@ -124,25 +127,37 @@ class OfferExchange:
             self._news.set()
             await self._swarm.wait_change()
 
-    async def _tell_all(self) -> None:
-        offers = tuple(self.own_offers().find(None, now=self._swarm.now()))
+    def _tell_all(self, nursery: trio.Nursery) -> None:
+        """Each peer by itself: a slow one keeps no other waiting."""
         connected = set(self._swarm.peers())
         self._told = {entry for entry in self._told if entry[0] in connected}
-        with trio.move_on_after(TELL_S):
-            async with trio.open_nursery() as nursery:
-                for peer_id in tuple(connected)[:MAX_TOLD]:
-                    nursery.start_soon(self._tell, peer_id, offers)
+        for peer_id in tuple(connected - self._telling)[:MAX_TOLD]:
+            nursery.start_soon(self._tell_in_time, peer_id)
 
-    async def _tell(self, peer_id: PeerId, offers: tuple[SignedOffer, ...]) -> None:
+    async def _tell_in_time(self, peer_id: PeerId) -> None:
+        """Until there is no news for this peer, or it does not listen."""
+        if peer_id in self._telling:
+            return
+        self._telling.add(peer_id)
+        try:
+            with trio.move_on_after(TELL_S):
+                while await self._tell(peer_id, tuple(self.own_offers().find(None, now=self._swarm.now()))):
+                    pass
+        finally:
+            self._telling.discard(peer_id)
+
+    async def _tell(self, peer_id: PeerId, offers: tuple[SignedOffer, ...]) -> bool:
+        """False when there was nothing new to say, or the peer did not listen."""
         offers = tuple(signed for signed in offers if (peer_id, *_version(signed)) not in self._told)
         if not offers:
-            return
+            return False
         try:
             await ask(await self._swarm.open(peer_id, QUERY_PROTOCOL), Tell(offers))
         except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
             log.debug("%s was not told of our offers: %s", peer_id, error)
-            return
+            return False
         self._told |= {(peer_id, *_version(signed)) for signed in offers}
+        return True
 
     async def _keep_provided(self) -> None:
         """Beside telling neighbours: a record may take long to publish where nodes are away."""
@@ -163,21 +178,27 @@ class OfferExchange:
                 self._provided_at[model] = now
 
     async def _search(self, search: _Search) -> None:
-        """Ask those we are connected to, and those whom the DHT names."""
-        asked: set[PeerId] = {self._identity.peer_id}
+        """Ask those we are connected to and those whom the DHT names; with no offer from them, others out of the book
+        until two disjoint sources have said that there is none."""
         async with trio.open_nursery() as nursery:
-
-            def ask_soon(peer_id: PeerId, addresses: tuple[str, ...]) -> None:
-                if peer_id not in asked and len(asked) <= MAX_ASKED:
-                    asked.add(peer_id)
-                    nursery.start_soon(partial(self._collect, peer_id, search, addresses=addresses))
-
             for peer_id in self._swarm.peers():
-                ask_soon(peer_id, ())
+                self._ask_soon(nursery, peer_id, search=search)
             key = provider_key(self._network, search.model)
             for peer_id, addresses in await self._swarm.find_providers(key):
-                ask_soon(peer_id, addresses)
+                self._ask_soon(nursery, peer_id, search=search, addresses=addresses)
+        while not search.found and (others := unasked_sources(self._swarm.book, search.asked, heard=search.sources)):
+            async with trio.open_nursery() as nursery:
+                for known in others:
+                    self._ask_soon(nursery, known.peer_id, search=search, addresses=known.addresses)
         search.end()
+
+    def _ask_soon(
+        self, nursery: trio.Nursery, peer_id: PeerId, *, search: _Search, addresses: tuple[str, ...] = ()
+    ) -> None:
+        if peer_id in search.asked or peer_id == self._identity.peer_id or len(search.asked) >= MAX_ASKED:
+            return
+        search.asked.add(peer_id)
+        nursery.start_soon(partial(self._collect, peer_id, search, addresses=addresses))
 
     async def _collect(self, peer_id: PeerId, search: _Search, *, addresses: tuple[str, ...]) -> None:
         try:
@@ -186,9 +207,11 @@ class OfferExchange:
         except (PeerUnreachable, StreamBroken, RemoteProtocolError) as error:
             log.debug("%s could not be asked for offers: %s", peer_id, error)
             return
+        search.heard_from(self._swarm.book.get(peer_id), peer_id)
         now = self._swarm.now()
         offers = answer.offers if isinstance(answer, Offers) else ()
-        good = [s for s in offers if s.offer.model == search.model and offer_fault(s, now) is None]
+        others = [s for s in offers if s.offer.model == search.model and s.offer.peer_id != self._identity.peer_id]
+        good = [signed for signed in others if offer_fault(signed, now) is None]
         for signed in good:
             self._known.add(signed, now=now)
         search.add(good)
@@ -205,9 +228,14 @@ class _Search:
     def __init__(self, model: str, known: list[SignedOffer]) -> None:
         self.model = model
         self.found: list[SignedOffer] = []
+        self.asked: set[PeerId] = set()
+        self.sources: set[str] = set()
         self.first = trio.Event()
         self.done = trio.Event()
         self.add(known)
+
+    def heard_from(self, known: KnownPeer | None, peer_id: PeerId) -> None:
+        self.sources.add(peer_id if known is None else source_of(known))
 
     def add(self, offers: list[SignedOffer]) -> None:
         self.found.extend(offers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -23,6 +23,9 @@ LONGEST_BACKOFF_S = 600.0
 LONGEST_FOR_GOOD_S = 30.0
 GOOD_FOR_S = 86_400.0
 STAY_AT_GIVEN_S = 300.0
+DISJOINT_SOURCES = 2
+MOST_ASKED = 16
+ASKED_AT_ONCE = 4
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -88,6 +91,19 @@ def next_due(book: AddressBook, links: Iterable[Link], *, now: float) -> float |
     """When somebody may be dialled next; None while everyone known is connected."""
     connected = {link.peer_id for link in links}
     return min((next_try(peer, now) for peer in book.peers() if peer.peer_id not in connected), default=None)
+
+
+def unasked_sources(book: AddressBook, asked: Collection[PeerId], *, heard: Collection[str]) -> list[KnownPeer]:
+    """Whom to ask before "nobody has it" is believed: one of each source that was not heard, until two were; none when
+    two were heard, or nobody is left."""
+    if len(heard) >= DISJOINT_SOURCES or len(asked) >= MOST_ASKED:
+        return []
+    found: dict[str, KnownPeer] = {}
+    for known in book.peers():
+        if known.peer_id not in asked and source_of(known) not in heard:
+            best = found.setdefault(source_of(known), known)
+            found[source_of(known)] = max(best, known, key=lambda peer: (peer.success_at, -peer.failures))
+    return list(found.values())[:ASKED_AT_ONCE]
 
 
 def source_of(known: KnownPeer) -> str:

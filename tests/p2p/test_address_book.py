@@ -11,7 +11,16 @@ from core.job import PeerId
 from p2p.address_book import GIVEN_UP_AFTER, AddressBook, BookLimits, Heard, KnownPeer, Source
 from p2p.identity import Identity
 from p2p.peer_address import group_of, ip_of, is_plausible
-from p2p.peer_choice import OUTBOUND_A_GROUP, STAY_AT_GIVEN_S, Link, next_due, next_try, spared, worth_dialling
+from p2p.peer_choice import (
+    OUTBOUND_A_GROUP,
+    STAY_AT_GIVEN_S,
+    Link,
+    next_due,
+    next_try,
+    spared,
+    unasked_sources,
+    worth_dialling,
+)
 from p2p.peer_record import LIFE_S, OwnRecord, SignedRecord, record_bytes, record_fault
 
 NOW = 1_000_000.0
@@ -250,3 +259,17 @@ def test_an_address_says_its_neighbourhood_and_whether_it_could_be_dialled(
 ) -> None:
     assert group_of(ip_of(address)) == group
     assert is_plausible(address) is is_good
+
+
+def test_nobody_is_believed_alone_that_there_is_none() -> None:
+    book = a_book()
+    for number in range(4):
+        book.hear(heard(f"a{number}", f"20.{number}.1.1", teller="one"), now=NOW)
+    book.hear(heard("b", "30.1.1.1", teller="two"), now=NOW)
+    book.hear(heard("c", "30.2.1.1", source=Source.LAN), now=NOW)
+    book.succeeded(PeerId("a2"), now=NOW)
+    assert {k.peer_id for k in unasked_sources(book, (), heard=())} == {"a2", "b", "c"}
+    assert {k.peer_id for k in unasked_sources(book, {"a2"}, heard={"peers one"})} == {"b", "c"}
+    assert unasked_sources(book, {"a2", "b"}, heard={"peers one", "peers two"}) == []
+    assert unasked_sources(book, {"b", "c"}, heard={"LAN "}) != []
+    assert unasked_sources(a_book(), (), heard=()) == []

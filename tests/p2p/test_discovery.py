@@ -185,3 +185,17 @@ async def test_a_hello_out_of_the_blue_harms_nobody() -> None:
             await stream.reset()
         assert greeting.HELLO_S > 0
         await until(lambda: provider.swarm.peer_count == 1)
+
+
+async def test_an_offer_is_found_beyond_neighbours_who_know_of_none() -> None:
+    provider, silent = a_provider(2, (), FakeHost(["x"])), a_member(1)
+    async with running(provider, silent) as nursery:
+        await provider.offers.announce(an_offer(provider.peer_id, expires_at=time.time() + 100))
+        asker = a_member(3, silent.swarm.addresses())
+        asker.swarm.target_outbound = 1
+        await nursery.start(asker.run)
+        await until(lambda: asker.swarm.peers() == (silent.peer_id,))
+        assert await asker.offers.find("tiny", deadline_s=1) == []
+        asker.swarm.book.hear(Heard(provider.peer_id, provider.swarm.addresses(), Source.LAN), now=time.time())
+        found = await asker.offers.find("tiny", deadline_s=3)
+        assert [signed.offer.peer_id for signed in found] == [provider.peer_id]
