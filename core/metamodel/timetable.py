@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 # Passes of at most so many rows are bound by the weights' bytes, wider ones by arithmetic. On a CPU llama.cpp
 # multiplies weights with four rows at once, and with what is left over one by one; and it looks back on earlier tokens
-# by a slower way in runs of fewer tokens of one sequence than FLASH_ROWS.
+# by a slower way in runs of fewer tokens of one sequence than FLASH_ROWS, by tiles of so many in longer runs.
 NARROW_ROWS = 8
 FLASH_ROWS = 64
+WORTH_A_TILE = 16
 ROWS_AT_ONCE = 4
 # Without chunks llama.cpp takes a step in passes of this many tokens.
 WHOLE_PASS_TOKENS = 512
@@ -226,12 +227,15 @@ class _Course:
     def _reads(self) -> list[tuple[_Job, int]]:
         """Prompts by arrival up to the chunk; what would fit into a step, but not beside the others, waits."""
         budget, reads = self._chunk, []
+        tail = FLASH_ROWS + any(not job.is_reading for job in self._running)
         for job in self._running:
             due = job.due if job.is_reading else 0
             count = min(due, budget)
             if count == 0 or (count < due <= self._chunk and budget < self._chunk):
                 continue
             budget -= count
+            if count == self._chunk < due and WORTH_A_TILE <= due - count < tail <= count:
+                count -= tail - (due - count)
             reads.append((job, count))
         return reads
 
@@ -242,7 +246,8 @@ class _Course:
             runs = [*((1, job.prompt + job.drawn - 1) for job in decoding), *((count, job.fed) for job, count in reads)]
             passes = list(_passes(runs, self._pass_rows))
         shapes = [rows for rows, _, _ in passes]
-        depths = [many * sum(d for _, each, d in passes if (each < FLASH_ROWS) is short) for short in (False, True)]
+        depths = [many * sum(d * _tiled(each) for _, each, d in passes if each >= FLASH_ROWS)]
+        depths.append(many * sum(d for _, each, d in passes if each < FLASH_ROWS))
         narrow = [rows for rows in shapes if rows <= NARROW_ROWS]
         odd = sum(rows % ROWS_AT_ONCE for rows in narrow)
         reshaped = sum(one != now or now > NARROW_ROWS for one, now in itertools.pairwise([self._shape, *shapes]))
@@ -269,6 +274,11 @@ class _Course:
             self._running.remove(job)
             if job.turn + 1 < self._workload[job.group].rounds:
                 self._coming.append(self._question(job.group, job.client, turn=job.turn + 1))
+
+
+def _tiled(rows: int) -> float:
+    """How much more than its own rows a long run costs, as a tile that is not full costs as much as a full one."""
+    return -(-rows // FLASH_ROWS) * FLASH_ROWS / rows
 
 
 def _passes(runs: Sequence[tuple[int, float]], most: int) -> Iterator[tuple[int, int, float]]:

@@ -5,6 +5,7 @@ Pure: knows tokens and places, never the KV itself. Nothing is ever given to a j
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -89,7 +90,8 @@ class PrefixCache:
         best: Kept | None = None
         most, usable = 0, len(tokens) - 1
         # of two that give the same, the one that is in a slot costs less
-        for kept in sorted(self, key=lambda kept: kept.slot is None):
+        in_slots = [kept for kept in self if kept.slot is not None]
+        for kept in itertools.chain(in_slots, (kept for kept in self if kept.slot is None)):
             if kept.owner != job_id and not (self.shares and kept.scope == scope):
                 continue
             if most >= min(len(kept.tokens), usable) or kept.tokens[most] != tokens[most]:
@@ -163,7 +165,8 @@ class PrefixCache:
 
     def _is_covered(self, old: Kept, new: Kept) -> bool:
         is_same = old.scope == new.scope and old.owner is None and self.can_trim
-        return is_same and common_prefix(old.tokens, new.tokens) == len(old.tokens)
+        size = len(old.tokens)
+        return is_same and new.tokens[size - 1 : size] == old.tokens[-1:] and new.tokens[:size] == old.tokens
 
     def _is_worth_saving(self, kept: Kept, neighbours: Iterable[list[int]]) -> bool:
         """Whether reading it again would cost more, by what is known, than saving and loading it."""
@@ -171,9 +174,18 @@ class PrefixCache:
         if not 0 < size <= self._room_bytes:
             return False
         others = [*neighbours, *(o.tokens for o in self if o is not kept and o.scope == kept.scope)]
-        unique = len(kept.tokens) - max((common_prefix(kept.tokens, other) for other in others), default=0)
+        unique = len(kept.tokens) - _longest_prefix(kept.tokens, others)
         odds = 1.0 if kept.owner is not None else self._gone_on / self._kept
         return odds * unique * self.costs.read_s_per_token > 2 * size * self.costs.copy_s_per_byte
+
+
+def _longest_prefix(tokens: list[int], others: Iterable[list[int]]) -> int:
+    """How much of these tokens is the beginning of one of the others, looking closely only at what could be more."""
+    most = 0
+    for other in others:
+        if most < min(len(tokens), len(other)) and other[most] == tokens[most]:
+            most = max(most, common_prefix(tokens, other))
+    return most
 
 
 def common_prefix(one: list[int], other: list[int]) -> int:

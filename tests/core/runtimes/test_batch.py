@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,3 +182,27 @@ def test_rows_rise_by_slot_within_the_chunk_and_everyone_finishes(jobs: list[tup
         if not batch.can_step:
             break
     assert len(batch) == 0
+
+
+@pytest.mark.parametrize(("prompt", "neighbours", "runs"), [
+    (168, 0, [104, 64]),
+    (168, 1, [103, 65]),
+    (300, 0, [128, 108, 64]),
+    (136, 0, [128, 8]),
+    (192, 0, [128, 64]),
+    (200, 0, [128, 72]),
+])  # fmt: skip
+def test_the_last_run_of_a_long_prompt_fills_a_tile_unless_it_is_very_short(
+    prompt: int, neighbours: int, runs: list[int]
+) -> None:
+    batch = _batch(2, 128)
+    for number in range(neighbours):
+        batch.add(_sequence(f"n{number}", 1))
+        batch.seat()
+        _step(batch)
+    batch.add(_sequence("long", prompt))
+    batch.seat()
+    read = []
+    while not read or sum(read) < prompt:
+        read += [count for name, count, _ in _step(batch) if name == "long"]
+    assert read == runs
