@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     free, those whose licence plainly allows it; all; none. upload_limit_mbps: megabits a second to all peers together
     (0: no limit); share_while_paused: even while the owner has paused work. find_on_lan: peers of the
     same network on the LANs that we listen on are found, and find us (never with a listen_ip of this computer alone).
+    audit_budget: what a requester of this home may spend, each time it runs, on asking two peers the same and comparing
+    their answers, in smallest units (0: it does not).
     """
 
     network: str = ""
@@ -70,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upload_limit_mbps: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 100.0
     share_while_paused: bool = False
     find_on_lan: bool = True
+    audit_budget: Amount = 0
     theme: str = "system"
     reduce_motion: bool = False
 

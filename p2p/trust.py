@@ -30,6 +30,7 @@ class Fault(StrEnum):
     FALSE_PROOF = "false_proof"
     TOO_OFTEN = "too_often"
     FAILED_AUDIT = "failed_audit"
+    DOUBTED = "doubted"
     BROKE_OFF = "broke_off"
     REFUSED_DIAL = "refused_dial"
 
@@ -39,6 +40,7 @@ POINTS = {
     Fault.FALSE_PROOF: 25.0,
     Fault.TOO_OFTEN: 1.0,
     Fault.FAILED_AUDIT: 60.0,
+    Fault.DOUBTED: 0.0,
     Fault.BROKE_OFF: 0.0,
     Fault.REFUSED_DIAL: 0.0,
 }
@@ -75,7 +77,7 @@ class TrustCounts(msgspec.Struct, frozen=True):
 def after_fault(standing: Standing, fault: Fault, *, now: float) -> Standing:
     """The standing after this fault; a ban begins when the points are full, each longer than the one before."""
     reputation = standing.reputation
-    if fault in (Fault.BROKE_OFF, Fault.REFUSED_DIAL, Fault.FAILED_AUDIT):
+    if fault in (Fault.BROKE_OFF, Fault.REFUSED_DIAL, Fault.FAILED_AUDIT, Fault.DOUBTED):
         reputation = failed(reputation)
     points = _faded(standing, now) + POINTS[fault]
     if points < BAN_AT or standing.is_banned(now):
