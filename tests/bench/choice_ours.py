@@ -1,24 +1,23 @@
-"""Our way to choose: what the service model says of each method, its few constants and a small booster on the rest
-learned from other cells.
+"""Our way to choose: what the service model says of each method, its few constants and what it gets wrong learned from
+other cells.
 
 Never sees the cell it chooses for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import lightgbm
 import msgspec
 import numpy as np
 
 from core.metamodel.service import Service, Speeds, served
 from core.metamodel.timetable import COSTS, Switches, timetable
-from tests.bench.choice_cells import METHODS, NONE, Cell, Vector
-from tests.bench.choosers import BOOSTING, Chooser, picks
+from tests.bench.choice_cells import FILE_FEATURES, NONE, Cell, Vector
+from tests.bench.choosers import Chooser, picks
 from tests.bench.grid_rows import Model
 from tests.bench.grid_workloads import PROBES, SLOT_CONTEXT
-from tests.bench.switches import SLOTS, SWITCHES
+from tests.bench.switches import SLOTS
 
 # Seconds of one unit of what a file's own speeds do not tell, before it is fitted.
 STEP_S = 1e-4
@@ -28,14 +27,16 @@ DRAW_S = 2e-5
 JOB_S = 3e-4
 LOOK_UP_S = 6e-4
 COPY_S = 1e-8
+# What of the time of an answer's token a pass over the weights takes, however many rows it has.
+PASS_SHARE = 0.5
 SOLVED = [COSTS.index(name) for name in ("narrow_rows", "odd_rows", "wide_rows")]
-KNOWN = [COSTS.index(name) for name in ("steps", "reshaped", "drawn", "begun")]
+KNOWN = [COSTS.index(name) for name in ("steps", "passes", "reshaped", "drawn", "begun")]
 SWEEPS = 300
-RESIDUAL = BOOSTING | {"learning_rate": 0.05, "min_data_in_leaf": 12, "lambda_l2": 5.0, "num_leaves": 5}
-ROUNDS = 60
-TRUSTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Every so-manieth file and workload is left out in turn.
-FOLDS_EACH = 2
+# How far what was wrong on one cell tells of another, in spreads of a feature, and how far it is believed at all: fixed
+# on an earlier grid.
+NEAR_FILE = 2.0
+NEAR_WORKLOAD = 0.15
+DOUBT = 0.2
 
 
 def factors_of(train: Sequence[Cell]) -> Vector:
@@ -69,42 +70,28 @@ def by_service(train: Sequence[Cell]) -> Chooser:
 
 
 def ours(train: Sequence[Cell]) -> Chooser:
-    """The service model, and a booster on what it gets wrong, believed as far as it helps on cells left out of it."""
-    trust = _trust(train)
-    gains, missing = _learned(train)
-    return lambda cell: picks(gains(cell) + trust * missing(cell))
+    """The service model, and what it got wrong on cells like this one: simple kriging, which says nothing of a cell
+    unlike all others."""
+    gains, place = gains_by_service(train), _places(train)
+    points = np.array([place(cell) for cell in train])
+    wrong = np.array([cell.gain - gains(cell) for cell in train])
+    alike = np.array([_likeness(points, point) for point in points])
+    weights = np.linalg.solve(alike + DOUBT * np.eye(len(train)), wrong)
+    return lambda cell: picks(gains(cell) + _likeness(points, place(cell)) @ weights)
 
 
-def _trust(train: Sequence[Cell]) -> float:
-    """The share of the booster's correction that loses least, over files and over workloads that it did not see."""
-    lost = np.zeros(len(TRUSTS))
-    for rest, left_out in _folds(train):
-        gains, missing = _learned(rest)
-        lost += sum(_lost(cell, gains(cell), missing(cell)) for cell in left_out)
-    return TRUSTS[int(np.argmin(lost))]
+def _places(train: Sequence[Cell]) -> Callable[[Cell], Vector]:
+    """Where a cell lies among others: its features by how far they spread, so that files, and workloads, are alike
+    within a distance of about one."""
+    features = np.array([cell.features for cell in train])
+    middle, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
+    count = features.shape[1] - FILE_FEATURES
+    scale = np.array([NEAR_FILE * np.sqrt(FILE_FEATURES)] * FILE_FEATURES + [NEAR_WORKLOAD * np.sqrt(count)] * count)
+    return lambda cell: np.asarray((cell.features - middle) / spread / scale)
 
 
-def _folds(train: Sequence[Cell]) -> Iterator[tuple[list[Cell], list[Cell]]]:
-    """Cells to learn from, and those of one file or one workload that are left out of them."""
-    for key in (lambda cell: cell.group, lambda cell: cell.workload):
-        keys = list(dict.fromkeys(map(key, train)))
-        for name in keys[::FOLDS_EACH] if len(keys) > 1 else ():
-            yield [cell for cell in train if key(cell) != name], [cell for cell in train if key(cell) == name]
-
-
-def _lost(cell: Cell, said: Vector, missing: Vector) -> Vector:
-    """By trust: the share of the best speed that the choice loses."""
-    chosen = [int(np.argmax(said + trust * missing)) for trust in TRUSTS]
-    return 1 - np.exp(cell.gain[chosen] - cell.gain.max())
-
-
-def _learned(train: Sequence[Cell]) -> tuple[Callable[[Cell], Vector], Callable[[Cell], Vector]]:
-    """What the service model says of a cell, and what a booster says is missing from that."""
-    gains = gains_by_service(train)
-    inputs = np.array([row for cell in train for row in _inputs(cell, gains(cell))])
-    wrong = np.concatenate([cell.gain - gains(cell) for cell in train])
-    booster = lightgbm.train(dict(RESIDUAL), lightgbm.Dataset(inputs, wrong), num_boost_round=ROUNDS)
-    return gains, lambda cell: np.asarray(booster.predict(np.array(_inputs(cell, gains(cell)))))
+def _likeness(points: Vector, point: Vector) -> Vector:
+    return np.asarray(np.exp(-0.5 * ((points - point) ** 2).sum(axis=1)))
 
 
 def work_of(cell: Cell) -> list[Vector]:
@@ -119,8 +106,9 @@ def _costs(m: Model) -> Vector:
     cache = m.kv_width * m.layers
     depth_s = DEPTH_S * cache
     speeds = Speeds(
-        step_s=STEP_S, reshape_s=RESHAPE_S, row_s=1.0, odd_s=1.0, read_s=1.0, read_depth_s=depth_s,
-        drawn_depth_s=depth_s, draw_s=DRAW_S, job_s=JOB_S, look_up_s=LOOK_UP_S, copy_s=COPY_S * cache,
+        step_s=STEP_S, pass_s=PASS_SHARE / m.decode_1, reshape_s=RESHAPE_S, row_s=1.0, odd_s=1.0, read_s=1.0,
+        read_depth_s=depth_s, drawn_depth_s=depth_s, draw_s=DRAW_S, job_s=JOB_S, look_up_s=LOOK_UP_S,
+        copy_s=COPY_S * cache,
     )  # fmt: skip
     costs = np.array(speeds.costs)
     counts = np.array([_probed(m, name) for name in PROBES])
@@ -136,18 +124,6 @@ def _probed(m: Model, name: str) -> Vector:
     clients, _ = PROBES[name]
     asked = tuple(msgspec.structs.replace(c, prompt_tokens=c.prompt_tokens + m.template_tokens) for c in clients)
     return np.asarray(timetable(asked, Switches(SLOTS, 0, context_tokens=SLOT_CONTEXT)).counts.sum(axis=0))
-
-
-def _inputs(cell: Cell, said: Vector) -> list[list[float]]:
-    """By method: its switches, what the service model says, where the time goes, and the cell's features."""
-    work = np.array(work_of(cell))
-    total = work.sum(axis=1, keepdims=True)
-    shares = work / total
-    return [
-        [*map(float, SWITCHES[method]), said[number], *shares[number], *(work[number] - work[NONE]) / total[NONE],
-         *cell.features]
-        for number, method in enumerate(METHODS)
-    ]  # fmt: skip
 
 
 def _not_negative(rows: Vector, targets: Vector) -> Vector:

@@ -86,7 +86,7 @@ def test_every_way_to_choose_is_the_same_in_every_run() -> None:
     assert again[0] == again[1]
 
 
-def test_gains_are_over_neighbours_in_time() -> None:
+def test_a_turn_that_is_slow_for_all_methods_changes_no_gain() -> None:
     slow, quick = 3.0, 1.0
     runs = [
         run("chat", method, FILE, turn=turn, wall_s=pace * (1.0 if method == "none" else 0.5))
@@ -96,7 +96,7 @@ def test_gains_are_over_neighbours_in_time() -> None:
     cell = cells_of(runs, [FILE])[0]
     assert cell.gain[NONE] == 0
     assert np.delete(cell.gain, NONE) == pytest.approx(np.log(2))
-    assert np.delete(cell.noise, NONE) == pytest.approx(0)
+    assert np.delete(cell.halves[0], NONE) == pytest.approx(np.log(2))
 
 
 def test_the_service_model_finds_again_what_takes_as_long_as_its_work() -> None:
