@@ -168,6 +168,9 @@ class FileFetch:
                 stream = await self._swarm.open(peer, MODEL_PROTOCOL, addresses=source.addresses)
             try:
                 return await self._converse(ModelLink(stream), peer)
+            except RemoteProtocolError:
+                stream.blame()
+                raise
             finally:
                 self._schedule.leave(peer)
                 await stream.reset()

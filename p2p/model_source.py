@@ -41,8 +41,10 @@ MANIFEST_S = 5.0
 MOST_STREAMS, MOST_STREAMS_A_PEER = 16, 2
 QUESTIONS_A_STREAM = 1 << 20
 BUSY_AGAIN_S = 5.0
-# A frame of Yamux and its header in one Noise message, so that a piece is not cut twice.
-PART_BYTES = 65_519 - 12
+# A frame of Yamux that fills four Noise messages with its header, so that no piece is cut more often than it must be.
+PART_BYTES = 4 * 65_519 - 12
+SMALL_PART_BYTES = 16_384
+PARTS_A_SECOND = 4
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class ModelSource:
         self._shelf = shelf
         self._is_open = is_open
         self._limit = UploadLimit(upload_bytes_per_s)
+        slow = max(SMALL_PART_BYTES, int(upload_bytes_per_s / PARTS_A_SECOND))
+        self._part_bytes = min(PART_BYTES, slow) if upload_bytes_per_s else PART_BYTES
         self._streams: Counter[PeerId] = Counter()
         self._preparing: set[str] = set()
         self.sent_bytes = 0
@@ -88,8 +92,11 @@ class ModelSource:
         try:
             with _OpenFiles() as files:
                 await self._converse(stream, files)
-        except (StreamBroken, RemoteProtocolError, OSError) as error:
+        except (StreamBroken, OSError) as error:
             log.debug("giving a model to %s ended: %s", peer, error)
+        except RemoteProtocolError as error:
+            log.debug("giving a model to %s ended: %s", peer, error)
+            stream.blame()
         finally:
             self._streams[peer] -= 1
             self._streams += Counter()
@@ -165,10 +172,10 @@ class ModelSource:
     async def _send(self, stream: ByteStream, frame: bytes, *, raw: bytes) -> None:
         """A message and the bytes that follow it, in parts that the transport does not cut again."""
         whole = memoryview(raw)
-        first = PART_BYTES - len(frame)
+        first = self._part_bytes - len(frame)
         await self._write(stream, frame + whole[:first])
-        for start in range(first, len(whole), PART_BYTES):
-            await self._write(stream, bytes(whole[start : start + PART_BYTES]))
+        for start in range(first, len(whole), self._part_bytes):
+            await self._write(stream, bytes(whole[start : start + self._part_bytes]))
 
     async def _write(self, stream: ByteStream, part: bytes) -> None:
         wait_s = self._limit.take(len(part), now=trio.current_time())
