@@ -67,17 +67,25 @@ class Greeted:
     def __init__(self, net_stream: Any) -> None:
         self.inner = net_stream
         self._left = MAX_NEGOTIATION_BYTES
+        self._is_agreed = False
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self.inner, attribute)
 
     async def read(self, n: int | None = None) -> bytes:
         """As the stream's. Raises MessageTooLarge when the peer talks too long without agreeing on anything."""
+        if self._is_agreed:
+            return bytes(await self.inner.read(n))
         if self._left <= 0:
             raise MessageTooLarge("the peer agrees on no protocol")
         received = bytes(await self.inner.read(min(n if n and n > 0 else self._left, self._left)))
         self._left -= len(received)
         return received
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Both sides have agreed: the protocol has limits of its own."""
+        self._is_agreed = True
+        self.inner.set_protocol(protocol)
 
 
 class OneQuestion:

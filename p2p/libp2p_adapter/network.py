@@ -27,6 +27,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.transport.upgrader import TransportUpgrader
 
 from p2p.libp2p_adapter.bounded_stream import BoundedStream, Greeted
+from p2p.libp2p_adapter.duplicates import doomed_of
 from p2p.libp2p_adapter.limits import (
     DIAL_S,
     LEAVE_S,
@@ -43,8 +44,11 @@ from p2p.libp2p_adapter.limits import (
 from p2p.libp2p_adapter.muxer import Muxers
 from p2p.libp2p_adapter.tcp import Tcp
 from p2p.libp2p_adapter.traffic import Traffic
+from p2p.libp2p_adapter.websocket import WebSocket
 
 NEGATIVE_CACHE_S = 2.0
+RETIRE_S = 60.0
+RETIRE_LOOK_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ class Network(Swarm):  # type: ignore[misc]
         on_change: Callable[[], None],
         **options: Any,
     ) -> None:
-        super().__init__(*parts, [tcp], **options)
+        super().__init__(*parts, [tcp, WebSocket(tcp, limits=limits, traffic=traffic)], **options)
         self._tcp = tcp
         self._traffic = traffic
         self._inbound = InboundCount(limits)
@@ -98,8 +102,19 @@ class Network(Swarm):  # type: ignore[misc]
         connection = await super().add_conn(muxed_conn, direction)
         self._traffic.connections_in += direction == "inbound"
         self._traffic.connections_out += direction == "outbound"
+        self._keep_one(connection)
         self._on_change()
         return connection
+
+    def _keep_one(self, newest: Any) -> None:
+        """One connection a peer: no new streams on the others, which close when theirs have ended."""
+        peer = newest.muxed_conn.peer_id
+        ends = {"own_id": str(self.get_peer_id()), "peer_id": str(peer)}
+        for older in [one for one in self.connections.get(peer, ()) if one is not newest]:
+            doomed = doomed_of(older, newest, **ends)
+            if doomed is not None and doomed in self.connections.get(peer, ()):
+                self.connections[peer].remove(doomed)
+                self.manager.run_task(_retire, doomed)
 
     async def dial_addr(self, *target: Any) -> Any:
         """Dial one address once, and count it. target: the address, the peer, and perhaps where to dial from."""
@@ -109,6 +124,12 @@ class Network(Swarm):  # type: ignore[misc]
         except Exception:
             self._traffic.dials_failed += 1
             raise
+
+    def _trim_connections(self, peer_id: Any) -> None:
+        """Keep a relayed connection beside a new direct one while streams are on it. Stock ends the older one."""
+        kinds = {one.get_connection_type() for one in self.connections[peer_id]}
+        if len(kinds) < 2:
+            super()._trim_connections(peer_id)
 
     def remove_conn(self, swarm_conn: Any) -> None:
         """Forget a connection, and say that something changed."""
@@ -134,6 +155,15 @@ def _lift(muxed_conn: Any) -> None:
     lift = getattr(getattr(stream, "stream", None), "lift", None)
     if lift is not None:
         lift()
+
+
+async def _retire(connection: Any) -> None:
+    """Close a connection once its streams have ended, or after a minute."""
+    until = trio.current_time() + RETIRE_S
+    await trio.sleep(RETIRE_LOOK_S)
+    while connection.get_streams() and trio.current_time() < until and not connection.is_closed:
+        await trio.sleep(RETIRE_LOOK_S)
+    await _closed(connection)
 
 
 async def _closed(connection: Any) -> None:
@@ -189,6 +219,7 @@ class Host(BasicHost):  # type: ignore[misc]
             log.info("a stream from %s failed: %s", peer, type(error).__name__)
             await net_stream.reset()
         finally:
+            self._traffic.refused_streams += net_stream.get_protocol() is None
             self._streams_of[peer] -= 1
             if not self._streams_of[peer]:
                 del self._streams_of[peer]

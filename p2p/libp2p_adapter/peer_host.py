@@ -21,6 +21,7 @@ from p2p.libp2p_adapter.circuit_frames import HOP, STOP
 from p2p.libp2p_adapter.circuits import Circuits, Reservation
 from p2p.libp2p_adapter.dht import Dht
 from p2p.libp2p_adapter.dialer import Dialer, id_of, is_direct
+from p2p.libp2p_adapter.hole_punch import DCUTR, HolePunch
 from p2p.libp2p_adapter.interfaces import listen_addresses
 from p2p.libp2p_adapter.limits import OPEN_STREAM_S, ConnectionLimits, UnreadBytes
 from p2p.libp2p_adapter.links import close_links, links_of, listen_too
@@ -29,11 +30,16 @@ from p2p.libp2p_adapter.relay import Relay
 from p2p.libp2p_adapter.self_test import check_library
 from p2p.libp2p_adapter.swarm_stream import SwarmStream
 from p2p.libp2p_adapter.traffic import Traffic
+from p2p.libp2p_adapter.turns import Turns
+from p2p.libp2p_adapter.websocket import listen_for_browsers
 from p2p.path import Path
 from p2p.peer_choice import Link
 from p2p.relay_book import RelayBook
 from p2p.swarm_errors import PeerUnreachable, PortInUse, SwarmError
 from p2p.swarm_metrics import SwarmMetrics
+
+MAX_SEEN = 4
+LOOPBACK = ("/ip4/127.", "/ip6/::1/")
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +55,16 @@ class PeerHost:
         self._changed = trio.Event()
         self._traffic = Traffic()
         self._unread = UnreadBytes()
+        self._turns = Turns()
         self._host = build_host(seed, limits=limits, traffic=self._traffic, on_change=self._tell_change)
         self._dht = Dht(self._host, network, reach=self._reach, traffic=self._traffic)
-        own_id = PeerId(str(self._host.get_id()))
-        self._circuits = Circuits(own_id, self._host.get_network(), open_stream=self.open_stream)
+        own_id, links = PeerId(str(self._host.get_id())), self._host.get_network()
+        self._circuits = Circuits(own_id, links, open_stream=self.open_stream, on_taken=self._upgrade)
+        self._punch = HolePunch(self._host, open_stream=self.open_stream, seen=lambda: self._seen)
         self._dialer = Dialer(self._host, self._circuits)
         self.accept(STOP, self._circuits.serve_stop)
+        self.accept(DCUTR, self._punch.serve)
+        self._seen: tuple[str, ...] = ()
         self._public: tuple[str, ...] = ()
         self._nursery: trio.Nursery | None = None
 
@@ -89,15 +99,17 @@ class PeerHost:
             self._host.get_network().close_sockets()
 
     def addresses(self) -> tuple[str, ...]:
-        """Where to dial us, each with our peer id: where strangers reached us, by relays, and where we listen."""
+        """Where to dial us, each with our peer id: where strangers reached us, by relays, and where we listen.
+        A loopback address is told only where there is no other."""
         relayed = [held.address for held in self._circuits.reservations()]
         self._host.reached_at = tuple(Multiaddr(address) for address in (*self._public, *relayed))
-        return tuple(dict.fromkeys(str(address) for address in self._host.get_addrs()))
+        found = tuple(dict.fromkeys(str(address) for address in self._host.get_addrs()))
+        return tuple(address for address in found if not address.startswith(LOOPBACK)) or found
 
     def listens_at(self) -> tuple[tuple[str, int], ...]:
-        """The IP addresses and ports of our own sockets."""
+        """The IP addresses and ports of our own sockets, but for browsers' ones."""
         parts = [str(address).split("/") for address in self._host.get_transport_addrs()]
-        return tuple((part[2], int(part[4])) for part in parts)
+        return tuple((part[2], int(part[4])) for part in parts if "ws" not in part)
 
     def set_public(self, addresses: Sequence[str]) -> None:
         """Say from now on that strangers reach us there (addresses without an id)."""
@@ -108,6 +120,10 @@ class PeerHost:
     def connected(self) -> tuple[PeerId, ...]:
         """The peers we are connected to."""
         return tuple(PeerId(str(peer)) for peer in self._host.get_connected_peers())
+
+    def set_seen(self, addresses: Sequence[str]) -> None:
+        """Where others see us (addresses without an id): what a peer behind another NAT may dial at the same moment."""
+        self._seen = tuple(dict.fromkeys(addresses))[:MAX_SEEN]
 
     def path_of(self, peer_id: PeerId) -> Path | None:
         """How bytes to this peer go; None where we are not connected."""
@@ -138,11 +154,9 @@ class PeerHost:
 
     async def reserve(self, relay: PeerId) -> Reservation:
         """Let others reach us through this connected relay. Raises PeerUnreachable."""
-        where = self.seen_at(relay)
-        if where is None:
+        if self.seen_at(relay) is None:
             raise PeerUnreachable("The relay is not connected directly.")
-        address = f"/ip{6 if ':' in where[0] else 4}/{where[0]}/tcp/{where[1]}/p2p/{relay}"
-        held = await self._circuits.reserve(relay, relay_address=address)
+        held = await self._circuits.reserve(relay, relay_address=self._relay_address(relay))
         self.addresses()
         self._tell_change()
         return held
@@ -163,6 +177,10 @@ class PeerHost:
         """Listen at these too, as far as the system lets us."""
         await listen_too(self._host.get_network(), ips, port=port)
 
+    async def listen_for_browsers(self, ips: Sequence[str], port: int) -> None:
+        """Take WebSockets too, at this port of these addresses. Raises PortInUse."""
+        await listen_for_browsers(self._host.get_network(), ips, port=port)
+
     def links(self) -> tuple[Link, ...]:
         """Every connection, once a peer."""
         return links_of(self._host.get_network())
@@ -177,9 +195,10 @@ class PeerHost:
 
     async def connect(self, peer_id: PeerId, addresses: Sequence[str], *, from_port: bool = False) -> None:
         """Connect, trying all addresses, relays a little later (Dialer.connect). Raises PeerUnreachable."""
-        if peer_id in self.connected():
-            return
-        await self._dialer.connect(peer_id, addresses, from_port=from_port)
+        async with self._turns.of(peer_id):
+            if peer_id in self.connected():
+                return
+            await self._dialer.connect(peer_id, (*addresses, *self._detours(peer_id)), from_port=from_port)
         if peer_id not in self.connected():
             raise PeerUnreachable("The peer does not answer at any address known for it.")
         await self._dht.meet(id_of(peer_id))
@@ -191,15 +210,21 @@ class PeerHost:
 
     async def open_stream(self, peer_id: PeerId, protocol: str) -> ByteStream:
         """A stream to a connected peer; the caller must close or reset it. Raises PeerUnreachable."""
+        return (await self.open_newest(peer_id, (protocol,)))[1]
+
+    async def open_newest(self, peer_id: PeerId, versions: tuple[str, ...]) -> tuple[str, ByteStream]:
+        """A stream of the first of these protocols that the peer speaks, and which one that is. Raises as open_stream
+        does."""
         if self._nursery is None or peer_id not in self.connected():
             raise PeerUnreachable("The peer is not connected.")
         try:
             with trio.fail_after(OPEN_STREAM_S):
-                stream = SwarmStream(await self._host.new_stream(id_of(peer_id), [protocol]), self._unread)
+                opened = await self._host.new_stream(id_of(peer_id), list(versions))
         except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means no stream
             raise PeerUnreachable(f"The peer opens no stream: {type(error).__name__}.") from error
+        stream = SwarmStream(opened, self._unread)
         self._nursery.start_soon(stream.pump)
-        return stream
+        return str(opened.get_protocol()), stream
 
     async def provide(self, key: bytes) -> bool:
         """Publish a provider record for this multihash; False when no node took it."""
@@ -218,6 +243,19 @@ class PeerHost:
             finally:
                 self._nursery = None
                 await self._host.get_network().take_leave()
+
+    def _upgrade(self, peer_id: PeerId) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._punch.upgrade, peer_id)
+
+    def _detours(self, peer_id: PeerId) -> list[str]:
+        """Through the relays that we know: what we know of the peer may be older than its place there."""
+        relays = [relay for relay in self.relays() if relay != peer_id]
+        return [f"{self._relay_address(relay)}/p2p-circuit/p2p/{peer_id}" for relay in relays]
+
+    def _relay_address(self, relay: PeerId) -> str:
+        ip, port = self.seen_at(relay) or ("0.0.0.0", 0)
+        return f"/ip{6 if ':' in ip else 4}/{ip}/tcp/{port}/p2p/{relay}"
 
     def _is_dialled(self, peer_id: PeerId) -> bool:
         connections = self._host.get_network().get_connections(id_of(peer_id))

@@ -37,7 +37,10 @@ class SwarmStream:
             while not self._is_at_end and not self._fault:
                 self._take(await self._net.read(READ_BYTES))
         except StreamEOF:
-            self._is_at_end = True
+            muxed = self._net.muxed_stream
+            is_reset = getattr(muxed, "reset_received", False) and not getattr(muxed, "recv_closed", True)
+            self._is_at_end = not is_reset
+            self._fault = "The peer reset the stream." if is_reset else self._fault
         except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means that the stream is gone
             self._fault = self._fault or f"The stream broke: {type(error).__name__}."
         finally:
