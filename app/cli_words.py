@@ -52,6 +52,7 @@ def relay_word(words: argparse._SubParsersAction[argparse.ArgumentParser], add_h
     relay.add_argument("--port", type=int, metavar="PORT", help="listen here (default: 4001)")
     relay.add_argument("--listen-ip", default="0.0.0.0", metavar="IP", help="listen at this address only")  # noqa: S104
     relay.add_argument("--public-ip", action="append", default=[], metavar="IP", help="where others reach this machine")
+    relay.add_argument("--ws-port", type=int, default=0, metavar="PORT", help="browsers may dial here, by WebSocket")
     relay.add_argument("--metrics", type=float, default=0.0, metavar="S", help="print figures every S seconds")
     add_home(relay)
 

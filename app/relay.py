@@ -52,6 +52,7 @@ def _words(arguments: argparse.Namespace, home: Home) -> RelayWords:
         bootstrap=network.bootstrap,
         public_ips=tuple(arguments.public_ip),
         figures_every_s=arguments.metrics,
+        ws_port=arguments.ws_port,
     )
 
 

@@ -24,6 +24,7 @@ import trio
 
 from core.trouble import first_of
 from p2p.book_file import BookFile
+from p2p.browser_port import BrowserPort
 from p2p.discovery import Discovery, DiscoveryPorts
 from p2p.identity import Identity
 from p2p.libp2p_adapter.limits import ConnectionLimits
@@ -42,7 +43,8 @@ log = logging.getLogger(__name__)
 
 class RelayWords(msgspec.Struct, frozen=True):
     """folder: where its identity and address book live; swarm: the network's swarm id; public_ips: where others reach
-    it, when the machine does not know that itself; figures_every_s: 0 prints them on SIGUSR1 alone."""
+    it, when the machine does not know that itself; figures_every_s: 0 prints them on SIGUSR1 alone; ws_port: browsers
+    may dial here too (0: they may not)."""
 
     folder: Path
     swarm: str
@@ -51,6 +53,7 @@ class RelayWords(msgspec.Struct, frozen=True):
     bootstrap: tuple[str, ...] = ()
     public_ips: tuple[str, ...] = ()
     figures_every_s: float = 0.0
+    ws_port: int = 0
     limits: RelayLimits = RelayLimits(reservations=2_000, circuits=4_000)
 
 
@@ -69,11 +72,16 @@ async def run_relay_node(words: RelayWords) -> None:
     ports = DiscoveryPorts(load=shelf.load, save=shelf.save, warn=log.warning)
     discovery = Discovery(swarm, network=words.swarm, ports=ports, finds_on_lan=False)
     await discovery.load()
+    browsers = BrowserPort(words.listen_ip, words.ws_port)
+    if words.ws_port:
+        swarm.beside(browsers.run)
     figures = partial(_figures, swarm, book, reach=reach, began=trio.current_time())
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, nursery.cancel_scope, figures)
             await nursery.start(swarm.run)
+            if words.ws_port:
+                await browsers.opened.wait()
             _print({"addresses": swarm.addresses(), "peer_id": swarm.peer_id})
             _tell_systemd("READY=1")
             nursery.start_soon(discovery.run)

@@ -18,7 +18,8 @@ PROGRAM = """
 import sys, trio
 from pathlib import Path
 from p2p.relay_node import RelayWords, run_relay_node
-trio.run(run_relay_node, RelayWords(Path(sys.argv[1]), "testnet", port=0, listen_ip="127.0.0.1"))
+port = int(sys.argv[2])
+trio.run(run_relay_node, RelayWords(Path(sys.argv[1]), "testnet", port=0, listen_ip="127.0.0.1", ws_port=port))
 """
 
 
@@ -27,11 +28,15 @@ def test_a_relay_tells_systemd_and_whoever_asks_and_stops_on_a_signal(tmp_path: 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(tmp_path / "notify"))
         notified.settimeout(20)
-        words = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        words = [sys.executable, "-c", PROGRAM, str(tmp_path), port]
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "PYTHONPATH": str(Path(__file__).parents[2])}
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
-            assert "/tcp/" in json.loads(process.stdout.readline())["addresses"][0]
+            own, browsers = json.loads(process.stdout.readline())["addresses"]
+            assert "/ws" not in own
+            assert f"/tcp/{port}/ws/" in browsers
             assert notified.recv(100) == b"READY=1"
             process.send_signal(signal.SIGUSR1)
             figures = json.loads(process.stdout.readline())
