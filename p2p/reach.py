@@ -17,7 +17,7 @@ from core.job import PeerId
 TRIES_FOR_PRIVATE = 2
 DIALS_A_MINUTE = 20
 DIALS_A_MINUTE_AND_IP = 4
-CHECKS_A_MINUTE_AND_PEER = 4
+CHECKS_A_MINUTE_AND_PEER = 6
 MINUTE_S = 60.0
 MAX_REMEMBERED = 512
 RECHECK_PUBLIC_S = 900.0
@@ -58,11 +58,19 @@ def after_failed(standing: Standing) -> Standing:
 
 
 def after_seen(standing: Standing, *, ip: str, port: int) -> Standing:
-    """A peer sees us there. Another IP address than before means another network: all that was known is void."""
+    """A peer sees us there. Another IP address than before means another network: all that was known is void. Raises
+    ValueError for what is no IP address."""
+    ipaddress.ip_address(ip)
     if standing.seen and all(ip != known for known, _ in standing.seen):
         standing = Standing()
     seen = tuple(dict.fromkeys(((ip, port), *standing.seen)))[:4]
     return msgspec.structs.replace(standing, seen=seen)
+
+
+def seen_addresses(standing: Standing, ports: Sequence[int]) -> tuple[str, ...]:
+    """Where a NAT that keeps ports would let others in, then where it was seen to send from."""
+    found = [(ip, port) for ip, _ in standing.seen[:1] for port in ports] + list(standing.seen)
+    return tuple(f"/ip{ipaddress.ip_address(ip).version}/{ip}/tcp/{port}" for ip, port in dict.fromkeys(found) if port)
 
 
 def needs_relay(standing: Standing, own_ips: Sequence[str]) -> bool:

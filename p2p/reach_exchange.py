@@ -29,6 +29,7 @@ from p2p.reach import (
     dial_back_addresses,
     needs_relay,
     recheck_after_s,
+    seen_addresses,
     third_peers,
 )
 from p2p.reach_messages import (
@@ -129,23 +130,39 @@ class ReachExchange:
         helpers = [peer for peer in host.connected() if host.path_of(peer) is Path.DIRECT]
         ports = tuple(dict.fromkeys(port for _, port in host.listens_at()))[:3]
         for helper in random.sample(helpers, min(MAX_HELPERS, len(helpers))):
+            if not self.standing.seen:
+                await self._look(host, helper)
             text = secrets.token_hex(16)
             nonce = self._nonces[text] = _Nonce(host.connected())
             try:
                 answer = await _ask(host, helper, question=CheckReach(text, ports), kind=Checked, within_s=CHECKED_S)
-                if isinstance(answer, Checked) and self._conclude(
+                if not isinstance(answer, Checked):
+                    continue
+                self._see(host, answer)
+                if self._conclude(
                     answer, nonce, was_heard=await _late(nonce, answer)
                 ):
                     return
             finally:
                 del self._nonces[text]
 
-    def _conclude(self, answer: Checked, nonce: _Nonce, *, was_heard: bool) -> bool:
-        """What this answer changes; False when nobody has dialled us."""
+    async def _look(self, host: PeerHost, helper: PeerId) -> None:
+        """Where this peer sees us: answered at once, without anybody dialling."""
+        asked = CheckReach(secrets.token_hex(16), ())
+        answer = await _ask(host, helper, question=asked, kind=Checked, within_s=FIRST_FRAME_S)
+        if isinstance(answer, Checked):
+            self._see(host, answer)
+
+    def _see(self, host: PeerHost, answer: Checked) -> None:
         try:
             self.standing = after_seen(self.standing, ip=answer.ip, port=answer.port)
         except ValueError:
-            return False
+            return
+        ports = [port for _, port in host.listens_at()][:1]
+        host.set_seen(seen_addresses(self.standing, ports))
+
+    def _conclude(self, answer: Checked, nonce: _Nonce, *, was_heard: bool) -> bool:
+        """What this answer changes; False when nobody has dialled us."""
         if was_heard and answer.ip in nonce.heard_at.split("/"):
             self.standing = after_reached(self.standing, nonce.heard_at)
         elif answer.was_tried:
@@ -164,6 +181,8 @@ class ReachExchange:
         where = host.seen_at(peer)
         if where is None or not self._limit.may_check(peer, now=trio.current_time()):
             return None
+        if not asked.ports:
+            return Checked(where[0], where[1], was_tried=False)
         ip_of = {other: seen[0] for other in host.connected() if (seen := host.seen_at(other)) is not None}
         thirds = third_peers(host.connected(), ip_of=ip_of, asker=peer)
         addresses = dial_back_addresses(where[0], asked.ports, seen_port=where[1])

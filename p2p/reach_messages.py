@@ -21,7 +21,8 @@ Addresses = Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES
 
 
 class CheckReach(msgspec.Struct, frozen=True, tag="check_reach"):
-    """Can a stranger dial me? ports: where I listen, the likeliest first. Answered by Checked."""
+    """Can a stranger dial me? ports: where I listen, the likeliest first; none: only say where you see me. Answered by
+    Checked."""
 
     nonce: Nonce
     ports: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=65_535)], ...], msgspec.Meta(max_length=MAX_ADDRESSES)]

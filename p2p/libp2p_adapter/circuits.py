@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -44,9 +45,13 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 class Circuits:
-    """This peer's connections through relays. network: the libp2p swarm that they are added to."""
+    """This peer's connections through relays. network: the libp2p swarm that they are added to; on_taken: told of each
+    peer that dialled us so."""
 
-    def __init__(self, own_id: PeerId, network: Any, *, open_stream: OpenStream) -> None:
+    def __init__(
+        self, own_id: PeerId, network: Any, *, open_stream: OpenStream, on_taken: Callable[[PeerId], None]
+    ) -> None:
+        self._on_taken = on_taken
         self._own_id = own_id
         self._network = network
         self._open_stream = open_stream
@@ -106,6 +111,7 @@ class Circuits:
         try:
             raw = _raw(Circuit(stream, rest), relay=relay, peer=source, is_initiator=False)
             muxed = await self._network.upgrade_inbound_raw_conn(raw, Multiaddr(f"/p2p/{relay}/p2p-circuit"))
+            self._on_taken(PeerId(str(muxed.peer_id)))
             await muxed.event_closed.wait()
         finally:
             self._taken -= 1

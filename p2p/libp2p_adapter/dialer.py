@@ -1,4 +1,5 @@
-"""How a peer is dialled: all its direct addresses, each a little after the one before, and relays a moment later.
+"""How a peer is dialled: all its direct addresses, each a little after the one before, and a moment later one relay
+after another, since a connection through one costs three machines a handshake.
 
 The first connection that stands ends the other attempts. Decides nothing about whom to dial.
 """
@@ -23,6 +24,7 @@ from p2p.swarm_errors import PeerUnreachable
 MAX_ADDRESSES = 8
 MAX_CIRCUITS = 4
 CIRCUIT_DELAY_S = 0.75
+CIRCUIT_STAGGER_S = 2.0
 CIRCUIT_DIAL_S = 20.0
 PORT_TAKEN_S = 0.05
 RELAY_MARK = "/p2p-circuit"
@@ -43,17 +45,19 @@ class Dialer:
         the port that we listen on, so that what the peer sees is where a NAT would let others in."""
         target = id_of(peer_id)
         direct = [address for address in addresses if is_direct(address)][:MAX_ADDRESSES]
-        relayed = [address for address in addresses if is_relayed(address)][:MAX_CIRCUITS]
+        relayed = {relay_of(address): address for address in reversed(addresses) if is_relayed(address)}
         async with trio.open_nursery() as nursery:
             won = nursery.cancel_scope
             for place, address in enumerate(direct):
                 dial = partial(self._dial, target, address, from_port=from_port)
                 nursery.start_soon(partial(_attempt, dial, delay_s=place * DIAL_STAGGER_S, won=won))
-            for place, address in enumerate(relayed):
-                delay_s = place * DIAL_STAGGER_S + (CIRCUIT_DELAY_S if direct else 0.0)
-                nursery.start_soon(
-                    partial(_attempt, partial(self._dial_relayed, peer_id, address), delay_s=delay_s, won=won)
-                )
+            await trio.sleep(CIRCUIT_DELAY_S if direct and relayed else 0.0)
+            for address in list(reversed(relayed.values()))[:MAX_CIRCUITS]:
+                failed = trio.Event()
+                dial = partial(self._dial_relayed, peer_id, address)
+                nursery.start_soon(partial(_attempt, dial, won=won, failed=failed))
+                with trio.move_on_after(CIRCUIT_STAGGER_S):
+                    await failed.wait()
 
     async def _dial(self, target: ID, address: str, *, from_port: bool) -> None:
         with trio.fail_after(DIAL_S + UPGRADE_S):
@@ -73,8 +77,7 @@ class Dialer:
                 await network.dial_addr(where, target)  # an earlier connection from this port still lingers
 
     async def _dial_relayed(self, peer_id: PeerId, address: str) -> None:
-        relay_address = address.partition(RELAY_MARK)[0]
-        relay = PeerId(relay_address.rpartition("/p2p/")[2])
+        relay_address, relay = address.partition(RELAY_MARK)[0], relay_of(address)
         with trio.fail_after(CIRCUIT_DIAL_S):
             if not self._host.get_network().get_connections(id_of(relay)):
                 await self.connect(relay, [relay_address])
@@ -85,12 +88,16 @@ class Dialer:
         return source_for(target, self._host.get_transport_addrs())
 
 
-async def _attempt(dial: Any, *, delay_s: float, won: trio.CancelScope) -> None:
+async def _attempt(
+    dial: Any, *, won: trio.CancelScope, delay_s: float = 0.0, failed: trio.Event | None = None
+) -> None:
     await trio.sleep(delay_s)
     try:
         await dial()
     except Exception as error:  # noqa: BLE001  any fault of one address leaves the others
         log.debug("an address leads nowhere: %s", type(error).__name__)
+        if failed is not None:
+            failed.set()
         return
     won.cancel()
 
@@ -129,6 +136,11 @@ def is_relayed(address: str) -> bool:
     """Through a relay that has a direct address and an id."""
     relay, mark, _ = address.partition(RELAY_MARK)
     return bool(mark) and is_direct(relay) and "/p2p/" in relay
+
+
+def relay_of(address: str) -> PeerId:
+    """The relay of an address through one."""
+    return PeerId(address.partition(RELAY_MARK)[0].rpartition("/p2p/")[2])
 
 
 def _names(address: str) -> list[str]:

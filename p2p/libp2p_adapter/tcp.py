@@ -22,7 +22,7 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.utils.multiaddr_utils import extract_ip_from_multiaddr, multiaddr_from_socket
 from multiaddr import Multiaddr
 
-from p2p.libp2p_adapter.limits import KEEPALIVE_IDLE_S, MAX_HANDSHAKE_BYTES, READ_BYTES, TCP_DEAD_S, WRITE_S
+from p2p.libp2p_adapter.limits import DIAL_S, KEEPALIVE_IDLE_S, MAX_HANDSHAKE_BYTES, READ_BYTES, TCP_DEAD_S, WRITE_S
 from p2p.libp2p_adapter.traffic import Traffic
 from p2p.swarm_errors import PortInUse
 
@@ -82,7 +82,8 @@ class Tcp(TCP):  # type: ignore[misc]
         return self._open
 
     async def _dial_resolved(self, maddr: Multiaddr, source: tuple[str, int] | None = None) -> RawConnection:
-        raw = await super()._dial_resolved(maddr, source)
+        with trio.fail_after(DIAL_S):
+            raw = await super()._dial_resolved(maddr, source)
         self._open.add(raw.stream.stream)
         raw.stream = _hardened(raw.stream.stream, self._traffic)
         return raw

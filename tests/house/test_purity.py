@@ -28,7 +28,7 @@ PURE = {
     "core.payments.voucher", "core.payments.channel",
     "core.payments.ledger",
     "core.payments.redemption", "p2p.messages", "p2p.job_protocol", "p2p.offer_book", "p2p.placement",
-    "p2p.path", "p2p.relay_book", "p2p.reach", "p2p.reach_messages",
+    "p2p.path", "p2p.punch_limit", "p2p.relay_book", "p2p.reach", "p2p.reach_messages",
     "p2p.address_book", "p2p.peer_address", "p2p.peer_record", "p2p.peer_messages", "p2p.peer_choice", "p2p.clock_skew",
     "p2p.wakefulness", "core.network_words", "core.network", "core.peer_seen", "core.fair_share",
     "p2p.peer_score", "p2p.job_answer", "p2p.job_record", "p2p.token_bucket", "p2p.trust", "p2p.candidates", "p2p.audit",
