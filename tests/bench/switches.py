@@ -36,14 +36,18 @@ SWITCHES = {
 
 
 class Amount(msgspec.Struct, frozen=True):
-    """How much each client asks for: rounds of questions, tokens of an answer."""
+    """What is measured: rounds of questions of each client, tokens of an answer, the synthetic model, the workloads."""
 
     rounds: int
     answer_tokens: int
+    model: str
+    workloads: tuple[str, ...]
 
 
-FULL = Amount(rounds=4, answer_tokens=32)
-QUICK = Amount(rounds=2, answer_tokens=12)
+FULL = Amount(
+    rounds=4, answer_tokens=32, model="160m", workloads=("chat", "long prompts", "short, mixed", "multi-turn")
+)
+QUICK = Amount(rounds=2, answer_tokens=12, model="20m", workloads=("chat", "short, mixed"))
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -65,16 +69,18 @@ def run(*, is_quick: bool) -> Report:
 
 
 async def _run(amount: Amount) -> Report:
-    path = str(await synthetic_model("160m", "Q4_0"))
+    path = str(await synthetic_model(amount.model, "Q4_0"))
     figures = await _prefix_speedups(path, amount)
     cells: dict[str, Seen] = {}
-    for workload, asked in _workloads(amount).items():
-        clients = clients_of(asked, Voice())
+    offered = _workloads(amount)
+    for workload in amount.workloads:
+        clients = clients_of(offered[workload], Voice())
         for name, switches in SWITCHES.items():
             print(f"\r  {workload}: {name:<24}", end="", file=sys.stderr, flush=True)
             cells[f"{workload:<14} {name:<20}"] = seen(await _served(switches, path, clients=clients))
     print(file=sys.stderr)
-    return Report(figures, {name: str(cell) for name, cell in cells.items()})
+    lines = {"model": f"synthetic, {amount.model}, Q4_0"}
+    return Report(figures, lines | {name: str(cell) for name, cell in cells.items()})
 
 
 async def _prefix_speedups(path: str, amount: Amount) -> dict[str, float]:
