@@ -11,7 +11,9 @@ import trio
 import trio_websocket
 from wsproto.frame_protocol import CloseReason
 
+from core.job import PeerId
 from p2p.browser_port import BrowserPort
+from p2p.byte_stream import ByteStream
 from p2p.libp2p_adapter.limits import ConnectionLimits, InboundCount
 from p2p.libp2p_adapter.websocket import WebSocketBytes
 from p2p.swarm_errors import PortInUse
@@ -99,6 +101,52 @@ async def test_behind_the_port_is_the_same_negotiation() -> None:
             assert isinstance(said, bytes)
             received += said
         assert received == HELLO + b"\x07/noise\n"
+
+
+async def bridge(port: int, *, task_status: trio.TaskStatus[str]) -> None:
+    """What a browser does for its js-libp2p: bytes of a TCP connection in a WebSocket's messages, and back."""
+
+    async def carry(stream: trio.SocketStream) -> None:
+        opened = trio_websocket.open_websocket("127.0.0.1", port, "/", use_ssl=False)
+        async with opened as client, trio.open_nursery() as nursery:
+            nursery.start_soon(there, stream, client)
+            try:
+                while True:
+                    await stream.send_all(bytes(await client.get_message()))  # type: ignore[arg-type]
+            except (trio_websocket.ConnectionClosed, trio.BrokenResourceError):
+                nursery.cancel_scope.cancel()
+
+    async def there(stream: trio.SocketStream, client: trio_websocket.WebSocketConnection) -> None:
+        async for received in stream:
+            await client.send_message(bytes(received))
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    task_status.started(f"/ip4/127.0.0.1/tcp/{listeners[0].socket.getsockname()[1]}")
+    await trio.serve_listeners(carry, listeners)
+
+
+async def test_streams_of_any_length_go_through_it_whole() -> None:
+    sent = bytes(range(256)) * 4_000
+    stranger = a_member(2)
+
+    async def echo(stream: ByteStream, peer: PeerId) -> None:
+        while received := await stream.read():
+            await stream.write(received)
+        await stream.close()
+
+    async with listening() as (member, port), running(stranger) as nursery:
+        member.swarm.serve("/echo", echo)
+        way = f"{await nursery.start(bridge, port)}/p2p/{member.peer_id}"
+        stream = await stranger.swarm.open(member.peer_id, "/echo", addresses=(way,))
+        back = bytearray()
+        for start in range(0, len(sent), 100_000):
+            await stream.write(sent[start : start + 100_000])
+        await stream.close()
+        while received := await stream.read():
+            back += received
+        assert bytes(back) == sent
+        await stream.reset()
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 100, HELLO, b"A" * 100_000])
