@@ -33,6 +33,7 @@ from p2p.peer_messages import HELLO_PROTOCOL
 from p2p.peer_record import OwnRecord, SignedRecord, record_fault
 from p2p.relay_book import RelayBook
 from p2p.swarm_errors import OtherNetwork, PeerUnreachable, PortInUse, SwarmError
+from p2p.swarm_metrics import SwarmMetrics
 from p2p.trust import Fault, Trust
 from p2p.wakefulness import Moment, jumped
 from p2p.watched_stream import WatchedStream
@@ -114,6 +115,11 @@ class Swarm:
         """Our connections, each with its age."""
         links = self._host.links() if self._host is not None else ()
         return tuple(msgspec.structs.replace(k, since=self._since.setdefault(k.peer_id, self.clock())) for k in links)
+
+    def metrics(self) -> SwarmMetrics:
+        """What the present host has carried and refused; bans since the start."""
+        counted = self._host.metrics() if self._host is not None else SwarmMetrics()
+        return msgspec.structs.replace(counted, bans=self.trust.counts(now=self.clock()).bans)
 
     def record(self) -> SignedRecord:
         """Where we may be dialled, signed."""
