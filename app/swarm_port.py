@@ -59,6 +59,7 @@ class LibP2PSwarm:
         self._trust = shared.trust
         self._swarm: Swarm | None = None
         self._offers: OfferExchange | None = None
+        self._sold: JobSales | None = None
 
     async def run(
         self, desk: JobDesk, offer: Callable[[str], Offer], *, task_status: trio.TaskStatus[Joined]
@@ -67,7 +68,7 @@ class LibP2PSwarm:
         identity = self._identity()
         exchange = self._rows.exchange(identity)
         swarm = self._open(identity=identity, exchange=exchange)
-        sales = self._sales(desk, identity, swarm=swarm)
+        self._sold = sales = self._sales(desk, identity, swarm=swarm)
         self._offers = offers = OfferExchange(identity, swarm, network=self._network.swarm_id)
         discovery = self._peers.discovery(swarm)
         await discovery.load()
@@ -95,13 +96,18 @@ class LibP2PSwarm:
         except* SwarmError as group:
             raise Trouble(str(first_of(group))) from None
         finally:
-            self._swarm = self._offers = None
+            self._swarm = self._offers = self._sold = None
 
     async def withdraw(self) -> None:
         """Offer nothing more for the rest of this stay, and tell our neighbours; what runs goes on."""
         if (offers := self._offers) is not None:
             self._offers = None
             await offers.withdraw_all()
+
+    async def settle(self) -> None:
+        """Until the last words of all jobs are said and paid for, within a bound."""
+        if self._sold is not None:
+            await self._sold.settle()
 
     def peers(self) -> int:
         """How many peers we are connected to."""

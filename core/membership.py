@@ -60,6 +60,9 @@ class SwarmPort(Protocol):
     async def withdraw(self) -> None:
         """Offer nothing more for the rest of this stay, and say so to our neighbours. Bounded in time."""
 
+    async def settle(self) -> None:
+        """Until the last words of all jobs are said and paid for, or it has been waited for long enough."""
+
     def peers(self) -> int:
         """How many peers we are connected to."""
 
@@ -114,6 +117,7 @@ class Membership:
         with trio.move_on_after(DRAIN_TIMEOUT_S):
             while self.desk is not None and self.desk.live:
                 await trio.sleep(0.1)
+        await self._parts.swarm.settle()
 
     async def stop_jobs(self, reason: str) -> None:
         """Cancel every job and give the ends a moment to reach their requesters."""
@@ -125,6 +129,7 @@ class Membership:
         with trio.move_on_after(LEAVE_TIMEOUT_S):
             while self.desk.live:
                 await trio.sleep(0.05)
+            await self._parts.swarm.settle()
 
     async def _served_or_failed(self, prepared: Prepared) -> LoadFailed | None:
         """Serve until cancelled; returns only when the model did not load, or None for another plan to be served."""

@@ -29,6 +29,7 @@ from p2p.token_bucket import Rate, TokenBuckets
 from p2p.trust import Fault, Report
 
 HELD_S = 120.0
+SETTLED_S = 12.0
 MAX_HELD = 256
 MAX_HELD_BYTES = 32 << 20
 EACH_PEER = Rate(per_s=20.0, burst=100.0)
@@ -74,6 +75,12 @@ class JobSales:
                 running = [job for job in self._jobs.values() if not job.is_over]
                 for job in running:
                     await stop(self._host, job.job_id, reason="This peer left the network.")
+
+    async def settle(self) -> None:
+        """Until no stream carries a job any more: all last words are said, and paid or given up. Bounded."""
+        with trio.move_on_after(SETTLED_S):
+            while any(job.is_carried for job in self._jobs.values()):
+                await trio.sleep(0.02)
 
     async def serve(self, stream: ByteStream, peer: PeerId) -> None:
         """Serve one stream. Never raises but for cancellation; always lets go of it."""

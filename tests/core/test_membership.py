@@ -57,6 +57,9 @@ class Swarming:
     async def withdraw(self) -> None:
         await trio.lowlevel.checkpoint()
 
+    async def settle(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     def peers(self) -> int:
         return 0
 
