@@ -117,6 +117,11 @@ def address_fault(addresses: Sequence[str], *, asker_ip: str) -> str | None:
     return None
 
 
+def is_public(ip: str) -> bool:
+    """Whether an IP address is one of the internet's."""
+    return ipaddress.ip_address(ip).is_global
+
+
 def third_peers(peers: Sequence[PeerId], *, ip_of: dict[PeerId, str], asker: PeerId) -> list[PeerId]:
     """Who may dial the asker: peers at another IP address than the asker's first, since one behind the asker's own NAT
     proves nothing. Where all share one address (one machine, one LAN) anybody may."""

@@ -27,6 +27,7 @@ from p2p.reach import (
     after_reached,
     after_seen,
     dial_back_addresses,
+    is_public,
     needs_relay,
     recheck_after_s,
     seen_addresses,
@@ -170,8 +171,10 @@ class ReachExchange:
         return was_heard or answer.was_tried
 
     def _hear(self, host: PeerHost, said: Reached, *, peer: PeerId) -> None:
-        nonce = self._nonces.get(said.nonce)
-        if nonce is None or peer in nonce.connected or host.path_of(peer) is not Path.DIRECT:
+        nonce, where = self._nonces.get(said.nonce), host.seen_at(peer)
+        if nonce is None or where is None or peer in nonce.connected:
+            return
+        if is_public(where[0]) and host.has_dialled(where[0]):
             return
         nonce.heard_at = said.address
         nonce.heard.set()

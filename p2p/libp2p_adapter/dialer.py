@@ -27,10 +27,30 @@ CIRCUIT_DELAY_S = 0.75
 CIRCUIT_STAGGER_S = 2.0
 CIRCUIT_DIAL_S = 20.0
 PORT_TAKEN_S = 0.05
+NAT_FORGETS_S = 600.0
+MAX_REMEMBERED = 4_096
 RELAY_MARK = "/p2p-circuit"
 DIRECT = (["ip4", "tcp"], ["ip4", "tcp", "p2p"], ["ip6", "tcp"], ["ip6", "tcp", "p2p"])
 
 log = logging.getLogger(__name__)
+
+
+class DialledIps:
+    """To which IP addresses we have sent lately: some NATs let in whoever is at one of them, and nobody else."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+
+    def note(self, address: Multiaddr, *, now: float) -> None:
+        """We dial this address."""
+        self._at.pop(ip := str(address).split("/")[2], None)
+        self._at[ip] = now
+        if len(self._at) > MAX_REMEMBERED:
+            del self._at[next(iter(self._at))]
+
+    def has(self, ip: str, *, now: float) -> bool:
+        """Whether a NAT may still remember that we have dialled there."""
+        return now - self._at.get(ip, -NAT_FORGETS_S) < NAT_FORGETS_S
 
 
 class Dialer:

@@ -27,6 +27,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.transport.upgrader import TransportUpgrader
 
 from p2p.libp2p_adapter.bounded_stream import BoundedStream, Greeted
+from p2p.libp2p_adapter.dialer import DialledIps
 from p2p.libp2p_adapter.duplicates import doomed_of
 from p2p.libp2p_adapter.limits import (
     DIAL_S,
@@ -70,6 +71,7 @@ class Network(Swarm):  # type: ignore[misc]
         self._traffic = traffic
         self._inbound = InboundCount(limits)
         self._on_change = on_change
+        self.dialled = DialledIps()
         self.auto_connector = NoAutoConnector(self)
         self._negative_peer_cache = _NegativePeerCache(ttl=NEGATIVE_CACHE_S)
 
@@ -118,6 +120,7 @@ class Network(Swarm):  # type: ignore[misc]
 
     async def dial_addr(self, *target: Any) -> Any:
         """Dial one address once, and count it. target: the address, the peer, and perhaps where to dial from."""
+        self.dialled.note(target[0], now=trio.current_time())
         self._traffic.dials += 1
         try:
             return await super().dial_addr(*target)

@@ -139,6 +139,10 @@ class PeerHost:
         found = (one.muxed_conn.get_remote_address() for one in connections)
         return next(filter(None, found), None)
 
+    def has_dialled(self, ip: str) -> bool:
+        """Whether we have sent to this IP address lately, so that our NAT may let it in."""
+        return bool(self._host.get_network().dialled.has(ip, now=trio.current_time()))
+
     def serve_relay(self, book: RelayBook) -> None:
         """Carry others' connections from now on, within the book's limits."""
 
