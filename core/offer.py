@@ -11,7 +11,7 @@ from core.job import JobId, Price
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """One model at one peer. worker_owner and worker_hot name the escrow party that is paid (payments.md)."""
+    """One model at one peer. worker_owner and worker_hot name the escrow party that is paid."""
 
     peer_id: str
     model: str

@@ -18,10 +18,17 @@ REQUESTER, PROVIDER = "requester", "provider"
 Said = tuple[str, m.RequesterMessage | m.ProviderMessage]
 
 
+def sequence_diagram(name: str) -> str:
+    """One conversation as a Mermaid sequence diagram."""
+    arrows = {REQUESTER: "requester->>provider", PROVIDER: "provider->>requester"}
+    lines = [f"    {arrows[who]}: {message.__struct_config__.tag}" for who, message in conversations()[name]]
+    return "\n".join(["```mermaid", "sequenceDiagram", *lines, "```"])
+
+
 def dialogues() -> list[dict[str, Any]]:
     """Each: its name, what is said in order (frames in hex), and either the states at the end or the fault: the number
     of the message that must be refused, and why."""
-    return [_told(name, said) for name, said in _conversations().items()]
+    return [_told(name, said) for name, said in conversations().items()]
 
 
 def _told(name: str, said: Sequence[Said]) -> dict[str, Any]:
@@ -46,7 +53,8 @@ def judged(said: Sequence[Said]) -> dict[str, Any]:
     return {"requester": requester.phase.value, "provider": provider.phase.value}
 
 
-def _conversations() -> dict[str, list[Said]]:
+def conversations() -> dict[str, list[Said]]:
+    """Each by its name: who says what, rightly or wrongly."""
     samples = {type(message).__name__: message for message in s.samples()["job"]}
     ask: Said = (REQUESTER, samples["Propose"])  # type: ignore[assignment]
     quote: Said = (PROVIDER, samples["Quoted"])  # type: ignore[assignment]

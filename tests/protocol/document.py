@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.protocol import bounds
 from tests.protocol.diagrams import job_diagram, job_transitions
+from tests.protocol.dialogues import sequence_diagram
 from tests.protocol.spoken import PROTOCOLS
 from tests.protocol.tables import protocol_tables
 from tests.protocol.vectors import examples
@@ -37,6 +38,7 @@ def parts() -> dict[str, str]:
     return {
         "protocols": "\n".join(["| name | section |", "|---|---|", *names]),
         "job-diagram": job_diagram(),
+        "job-sequence": sequence_diagram("a paid answer"),
         "job-transitions": job_transitions(),
         "examples": examples(),
         "trust-points": bounds.trust_table(),

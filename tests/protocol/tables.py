@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import re
+import sys
 from typing import Any
 
 import msgspec
@@ -25,10 +27,16 @@ def struct_table(kind: type[msgspec.Struct]) -> str:
     """One struct: its name, its tag, what it is for and its fields."""
     tag = kind.__struct_config__.tag
     head = f"#### {kind.__name__}" + (f' (`"type": "{tag}"`)' if tag else "")
-    purpose = " ".join((kind.__doc__ or "").split())
     rows = [_row(kind, field) for field in fields_of(kind)]
     table = "\n".join(["| key | value | when absent | meaning |", "|---|---|---|---|", *rows])
-    return f"{head}\n\n{purpose}\n\n{table if rows else 'It has no keys but its type.'}"
+    return f"{head}\n\n{_purpose(kind)}\n\n{table if rows else 'It has no keys but its type.'}"
+
+
+def _purpose(kind: type[msgspec.Struct]) -> str:
+    """Its docstring, with the program's names of numbers as those numbers."""
+    text = " ".join((kind.__doc__ or "").split()).replace("None", "null")
+    known = vars(sys.modules[kind.__module__])
+    return re.sub(r"\bMAX_[A-Z_]+\b", lambda name: f"{known[name[0]]:,}", text)
 
 
 def _voices(spoken: Spoken) -> str:

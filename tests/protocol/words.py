@@ -13,6 +13,7 @@ from core.runtimes import request_limits as r
 from p2p import messages as m
 from p2p import offer_book, peer_messages, peer_record, row_messages
 from p2p.job_answer import MAX_BYTES_PER_TOKEN
+from p2p.job_request import TEMPLATE_TOKENS_A_TURN
 from p2p.model_messages import MAX_ASKED_PIECES
 from p2p.peer_address import MAX_ADDRESSES
 
@@ -163,7 +164,8 @@ _JOB = {
     "Quote": {
         "job_id": "The proposal's.",
         "price": "What is charged, for good.",
-        "prompt_tokens": "The prompt as the provider counts it; no more than it has bytes and 64 a turn.",
+        "prompt_tokens": "The prompt as the provider counts it; no more than it has bytes, and "
+        f"{TEMPLATE_TOKENS_A_TURN} for each turn and one more.",
         "ttft_p90_s": "The first token comes within so many seconds, nine times in ten.",
         "tpot_s": "Seconds a token after that.",
         "window_tokens": "How many tokens are delivered ahead of payment, 0 and up.",

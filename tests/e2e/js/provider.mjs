@@ -55,14 +55,15 @@ class Sale {
 
     async run() {
         const propose = await this.line.receive(FIRST_FRAME_MS);
+        if (propose?.type === "resume")
+            await this.reject(propose.job_id, "This peer holds no jobs whose line broke.");
         if (propose?.type !== "propose")
             return;
         const {job_id: jobId, model} = propose.request.terms;
         const claim = {payer: propose.payer, job: jobId, provider: peerId};
         const isProven = propose.proof !== undefined && isJobProven(given.network, claim, propose.proof);
         if (model !== given.model || !isProven || propose.proof.expires < now()) {
-            const reject = {job_id: jobId, reason: "This peer serves another model.", retry_after_s: 0};
-            await this.line.send({type: "rejected", reject});
+            await this.reject(jobId, isProven ? "This peer serves another model." : "The job is not signed for by its payer.");
             return;
         }
         this.request = propose.request;
@@ -74,6 +75,10 @@ class Sale {
         } finally {
             clearInterval(keep);
         }
+    }
+
+    async reject(jobId, reason) {
+        await this.line.send({type: "rejected", reject: {job_id: jobId, reason, retry_after_s: 0}});
     }
 
     async offerPrice(jobId) {
