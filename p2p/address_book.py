@@ -6,6 +6,7 @@ strangers of its own: peers that were reached and pinned ones stay.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
@@ -99,6 +100,10 @@ class AddressBook:
     def peers(self) -> tuple[KnownPeer, ...]:
         """Everyone, in no order."""
         return tuple(self._known.values())
+
+    def lot(self, known: KnownPeer) -> int:
+        """A number drawn for a peer, another one at each of those who know it: equals are not dialled by all alike."""
+        return zlib.crc32(f"{self._own}{known.peer_id}".encode())
 
     def hear(self, heard: Heard, *, now: float) -> bool:
         """Take word of a peer; False when there is no room for it, or nothing to dial. A record must have been checked

@@ -59,6 +59,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         network=arguments.network,
         listen_ip=arguments.listen_ip,
     )
+    swarm.is_meeting_point = True
     OfferExchange(identity, swarm, network=arguments.network)
     discovery = _discovery(swarm, arguments)
     await discovery.load()

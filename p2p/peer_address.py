@@ -6,14 +6,17 @@ Pure, and never raises: addresses come from strangers. Counts neighbourhoods as 
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 MAX_ADDRESSES = 8
 MAX_ADDRESS_CHARS = 200
 IPV6_GROUP_BITS = 48
+REMEMBERED = 4_096
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+@lru_cache(maxsize=REMEMBERED)
 def ip_of(address: str) -> Ip | None:
     """The IP that this multiaddr begins with; None when it begins with none."""
     parts = address[:MAX_ADDRESS_CHARS].split("/")
@@ -31,6 +34,7 @@ def as_ip(text: str) -> Ip | None:
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
+@lru_cache(maxsize=REMEMBERED)
 def group_of(ip: Ip | None) -> str:
     """The neighbourhood of an IP, such as 192.0.2.0/24; empty for none, and for this very machine."""
     if ip is None or ip.is_loopback:
@@ -51,6 +55,7 @@ def ips_of(addresses: tuple[str, ...]) -> set[str]:
     return {str(ip) for ip in found if ip is not None and not ip.is_loopback}
 
 
+@lru_cache(maxsize=REMEMBERED)
 def is_plausible(address: str) -> bool:
     """Whether anyone could be asked to dial this: an IP, not a wildcard, multicast or link-local, and a port."""
     ip = ip_of(address)

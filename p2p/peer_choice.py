@@ -8,12 +8,13 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 import msgspec
 
 from core.job import PeerId
 from p2p.address_book import AddressBook, KnownPeer, worth
-from p2p.peer_address import group_of, groups_of, ip_of
+from p2p.peer_address import REMEMBERED, group_of, groups_of, ip_of
 
 TARGET_OUTBOUND = 8
 OUTBOUND_A_GROUP = 3
@@ -22,7 +23,11 @@ FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 600.0
 LONGEST_FOR_GOOD_S = 30.0
 GOOD_FOR_S = 86_400.0
-STAY_AT_GIVEN_S = 300.0
+STAY_AT_GIVEN_S = 60.0
+STAY_AWAY_S = 300.0
+GIVEN_AT_ONCE = 2
+ENOUGH_OTHERS = 2
+CROWDED = 0.8
 DISJOINT_SOURCES = 2
 MOST_ASKED = 16
 ASKED_AT_ONCE = 4
@@ -43,27 +48,50 @@ def worth_dialling(
     book: AddressBook, links: Iterable[Link], *, now: float, target: int = TARGET_OUTBOUND
 ) -> list[KnownPeer]:
     """Those to dial now, the best first, so many that target outbound connections would stand. New sources come before
-    known ones, and no neighbourhood gets more than a few."""
+    known ones, no neighbourhood gets more than a few, and of those that the network file names two are enough."""
     links = tuple(links)
     outbound = [link for link in links if link.is_outbound]
     if len(outbound) >= target:
         return []
-    connected = {link.peer_id for link in links}
-    groups = Counter(group for link in outbound if (group := group_of(ip_of(link.address))))
-    known = (book.get(link.peer_id) for link in outbound)
-    sources = {source_of(peer) for peer in known if peer is not None}
-    ready = [peer for peer in book.peers() if peer.peer_id not in connected and next_try(peer, now) <= now]
+    places = _Places(book, links)
+    ready = [peer for peer in book.peers() if not places.is_taken(peer, now) and next_try(peer, now) <= now]
     chosen: list[KnownPeer] = []
     while ready and len(outbound) + len(chosen) < target:
-        best = max(ready, key=lambda peer: (source_of(peer) not in sources, worth(peer, now), peer.peer_id))
+        best = max(ready, key=lambda peer: (source_of(peer) not in places.sources, worth(peer, now), book.lot(peer)))
         ready.remove(best)
-        neighbourhoods = groups_of(best.addresses)
-        if any(groups[group] >= _most(group) for group in neighbourhoods):
-            continue
-        groups.update(neighbourhoods)
-        sources.add(source_of(best))
-        chosen.append(best)
+        if places.has_room(best):
+            places.take(best)
+            chosen.append(best)
     return chosen
+
+
+class _Places:
+    """What connections take up: neighbourhoods, sources, and how many of those that the network file names."""
+
+    def __init__(self, book: AddressBook, links: tuple[Link, ...]) -> None:
+        outbound = [link for link in links if link.is_outbound]
+        known = [peer for link in outbound if (peer := book.get(link.peer_id)) is not None]
+        self.sources = {source_of(peer) for peer in known}
+        self._connected = {link.peer_id for link in links}
+        self._groups = Counter(group for link in outbound if (group := group_of(ip_of(link.address))))
+        self._given = sum(peer.is_given for peer in known)
+        self._others = sum(not peer.is_given for link in links if (peer := book.get(link.peer_id)) is not None)
+
+    def is_taken(self, peer: KnownPeer, now: float) -> bool:
+        """Whether it is connected, or was not long ago, named by the network file, while others are: it is for those
+        who know nobody."""
+        is_spare = self._others >= ENOUGH_OTHERS and now - peer.success_at < STAY_AWAY_S
+        return peer.peer_id in self._connected or (peer.is_given and is_spare)
+
+    def has_room(self, peer: KnownPeer) -> bool:
+        if peer.is_given and self._given >= GIVEN_AT_ONCE:
+            return False
+        return all(self._groups[group] < _most(group) for group in groups_of(peer.addresses))
+
+    def take(self, peer: KnownPeer) -> None:
+        self._groups.update(groups_of(peer.addresses))
+        self.sources.add(source_of(peer))
+        self._given += peer.is_given
 
 
 def spared(book: AddressBook, links: Iterable[Link], *, now: float, target: int = TARGET_OUTBOUND) -> list[PeerId]:
@@ -74,6 +102,14 @@ def spared(book: AddressBook, links: Iterable[Link], *, now: float, target: int 
     if len(outbound) - len(given) < target:
         return []
     return [link.peer_id for link in given if now - link.since > STAY_AT_GIVEN_S]
+
+
+def overstayed(links: Iterable[Link], *, most: int, now: float) -> list[PeerId]:
+    """Whom a meeting point lets go so that newcomers get in: once it is nearly full of most, those who dialled it
+    first and had time to hear of others."""
+    inbound = sorted((link for link in links if not link.is_outbound), key=lambda link: link.since)
+    excess = len(inbound) - int(CROWDED * most)
+    return [link.peer_id for link in inbound[: max(0, excess)] if now - link.since > STAY_AT_GIVEN_S / 2]
 
 
 def next_try(known: KnownPeer, now: float) -> float:
@@ -88,9 +124,10 @@ def next_try(known: KnownPeer, now: float) -> float:
 
 
 def next_due(book: AddressBook, links: Iterable[Link], *, now: float) -> float | None:
-    """When somebody may be dialled next; None while everyone known is connected."""
-    connected = {link.peer_id for link in links}
-    return min((next_try(peer, now) for peer in book.peers() if peer.peer_id not in connected), default=None)
+    """When somebody may be dialled next; None while nobody is missing whom there is room for."""
+    places = _Places(book, tuple(links))
+    missing = (peer for peer in book.peers() if not places.is_taken(peer, now) and places.has_room(peer))
+    return min((next_try(peer, now) for peer in missing), default=None)
 
 
 def unasked_sources(book: AddressBook, asked: Collection[PeerId], *, heard: Collection[str]) -> list[KnownPeer]:
@@ -111,6 +148,7 @@ def source_of(known: KnownPeer) -> str:
     return f"{known.sources[0]} {known.teller}" if known.sources else known.teller
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _most(group: str) -> int:
     ip = ip_of(f"/ip{6 if ':' in group else 4}/{group.partition('/')[0]}")
     return PRIVATE_A_GROUP if ip is not None and ip.is_private else OUTBOUND_A_GROUP

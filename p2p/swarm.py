@@ -28,7 +28,7 @@ from p2p.libp2p_adapter.limits import ConnectionLimits
 from p2p.libp2p_adapter.peer_host import PeerHost
 from p2p.path import Path
 from p2p.peer_address import group_of, ip_of, worth_trying
-from p2p.peer_choice import TARGET_OUTBOUND, Link
+from p2p.peer_choice import TARGET_OUTBOUND, Link, overstayed
 from p2p.peer_messages import HELLO_PROTOCOL
 from p2p.peer_record import OwnRecord, SignedRecord, record_fault
 from p2p.relay_book import RelayBook
@@ -55,6 +55,7 @@ class Swarm:
 
     target_outbound = TARGET_OUTBOUND
     is_passing = False
+    is_meeting_point = False
     limits = ConnectionLimits()
 
     def __init__(
@@ -98,6 +99,10 @@ class Swarm:
     def path_of(self, peer_id: PeerId) -> Path | None:
         """Whether bytes to this peer go directly or through a relay; None where it is not connected."""
         return self._host.path_of(peer_id) if self._host is not None else None
+
+    def rtt_of(self, peer_id: PeerId) -> float | None:
+        """Seconds there and back to this peer, the relay's detour included; None: not known."""
+        return self._host.rtt_of(peer_id) if self._host is not None else None
 
     def beside(self, run: Beside) -> None:
         """Run this with every host that is started, until it ends. Call it before run."""
@@ -313,6 +318,8 @@ class Swarm:
                 self._greeter.forget(connected)
                 for link in filter(lambda link: link.is_outbound, self.links()):
                     nursery.start_soon(self._greet, link.peer_id)
+                for peer_id in self._overstayed():
+                    nursery.start_soon(self.let_go, peer_id)
                 self._tell_change()
                 await host.wait_change()
 
@@ -331,6 +338,11 @@ class Swarm:
 
     def _watched(self, stream: ByteStream, peer_id: PeerId) -> ByteStream:
         return WatchedStream(stream, partial(self.report, peer_id, Fault.BAD_FRAME))
+
+    def _overstayed(self) -> list[PeerId]:
+        if not self.is_meeting_point:
+            return []
+        return overstayed(self.links(), most=self.limits.total, now=self.clock())
 
     async def _greet(self, peer_id: PeerId) -> None:
         try:

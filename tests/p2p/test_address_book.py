@@ -12,11 +12,14 @@ from p2p.address_book import GIVEN_UP_AFTER, AddressBook, BookLimits, Heard, Kno
 from p2p.identity import Identity
 from p2p.peer_address import group_of, ip_of, is_plausible
 from p2p.peer_choice import (
+    GIVEN_AT_ONCE,
     OUTBOUND_A_GROUP,
     STAY_AT_GIVEN_S,
+    STAY_AWAY_S,
     Link,
     next_due,
     next_try,
+    overstayed,
     spared,
     unasked_sources,
     worth_dialling,
@@ -273,3 +276,38 @@ def test_nobody_is_believed_alone_that_there_is_none() -> None:
     assert unasked_sources(book, {"a2", "b"}, heard={"peers one", "peers two"}) == []
     assert unasked_sources(book, {"b", "c"}, heard={"LAN "}) != []
     assert unasked_sources(a_book(), (), heard=()) == []
+
+
+def test_a_nearly_full_meeting_point_lets_those_go_who_came_first() -> None:
+    there = [
+        Link(PeerId(f"p{n}"), at("20.1.1.1")[0], is_outbound=n == 0, since=NOW - 100 + n) for n in range(100)
+    ]
+    gone = overstayed(there, most=100, now=NOW)
+    assert gone == [f"p{n}" for n in range(1, 20)]
+    assert overstayed(there[:60], most=100, now=NOW) == []
+    assert overstayed([msgspec.structs.replace(link, since=NOW) for link in there], most=100, now=NOW) == []
+
+
+def test_two_of_the_network_file_are_enough_and_all_do_not_dial_the_same() -> None:
+    drawn = set()
+    for owner in range(12):
+        book = AddressBook(PeerId(f"own{owner}"))
+        for number in range(6):
+            book.hear(heard(f"given{number}", f"40.{number}.1.1", source=Source.NETWORK_FILE), now=NOW)
+        chosen = worth_dialling(book, (), now=NOW)
+        assert len(chosen) == GIVEN_AT_ONCE
+        drawn |= {known.peer_id for known in chosen}
+    assert len(drawn) > GIVEN_AT_ONCE
+
+
+def test_a_bootstrap_peer_is_dialled_again_at_once_only_by_those_who_know_nobody_else() -> None:
+    book = a_book()
+    book.hear(heard("given", "40.1.1.1", source=Source.NETWORK_FILE), now=NOW)
+    for name in ("a", "b"):
+        book.hear(heard(name), now=NOW)
+    book.succeeded(PeerId("given"), now=NOW)
+    assert [known.peer_id for known in worth_dialling(book, links(("a", "20.1.1.1")), now=NOW + 2)][0] == "given"
+    two = links(("a", "20.1.1.1"), ("b", "20.2.1.1"))
+    assert worth_dialling(book, two, now=NOW + 2) == []
+    assert next_due(book, two, now=NOW + 2) is None
+    assert len(worth_dialling(book, two, now=NOW + STAY_AWAY_S)) == 1
