@@ -16,8 +16,8 @@ from core.job import JobRequest, JobState, PeerId
 from core.offer import Quote
 from p2p.byte_stream import ByteStream
 from p2p.candidates import Picked
-from p2p.job_request import JobOver, JobQuoted, JobText, JobUpdate, Payer, request_job
-from p2p.messages import SignedOffer
+from p2p.job_request import JobOver, JobPaid, JobQuoted, JobText, JobUpdate, Payer, request_job
+from p2p.messages import MAX_FAN_OUT, SignedOffer
 from p2p.placement import choose
 from p2p.swarm_errors import PeerUnreachable
 from p2p.trust import Fault, Report, Trust
@@ -40,7 +40,9 @@ class JobRound:
     """Made for one round. winner is who got the job, refused who will not be asked again for it."""
 
     def __init__(self, request: JobRequest, picked: Picked, *, ports: RoundPorts) -> None:
-        self._request = request
+        fan_out = min(MAX_FAN_OUT, len(picked.offers))  # a provider counts a job that others were asked for too as less
+        terms = msgspec.structs.replace(request.terms, fan_out=fan_out)
+        self._request = msgspec.structs.replace(request, terms=terms)
         self._picked = picked
         self._ports = ports
         self._auction = Auction(len(picked.offers), self._best)
@@ -105,7 +107,7 @@ class JobRound:
 
 
 class _FirstToken:
-    """Holds a peer to the time that it quoted for the first token."""
+    """Holds a peer to the time that it quoted for the first token, from when it was paid to begin."""
 
     def __init__(self, peer: PeerId, ports: RoundPorts) -> None:
         self._peer = peer
@@ -115,7 +117,9 @@ class _FirstToken:
 
     def see(self, update: JobUpdate) -> None:
         if isinstance(update, JobQuoted):
-            self._quoted_s, self._began = update.quote.ttft_p90_s, trio.current_time()
+            self._quoted_s = update.quote.ttft_p90_s
+        if isinstance(update, JobPaid):
+            self._began = self._began or trio.current_time()
         if isinstance(update, JobText) and self._quoted_s > 0:
             measured_s, quoted_s = trio.current_time() - self._began, self._quoted_s
             now = self._ports.clock()

@@ -50,7 +50,7 @@ TEMPLATE_TOKENS_A_TURN = 64
 RESUME_S = 25.0
 RESUME_LATER_S = 110.0  # nearly as long as it is held
 RESUME_UNHEARD_S = 5.0  # nothing was delivered: another peer would be sooner
-FIRST_BACKOFF_S = 0.25
+FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 5.0
 
 Link = JobLink[RequesterMessage, ProviderMessage]

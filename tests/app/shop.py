@@ -34,6 +34,7 @@ class Seller(FakeHost):
 
     async def quote(self, request: JobRequest, payer: Party, *, peer: PeerId) -> Quote | Reject:
         await trio.sleep(self.thinks_s)
+        self.fan_out = request.terms.fan_out
         quote = await super().quote(request, payer, peer=peer)
         return quote if isinstance(quote, Reject) else msgspec.structs.replace(quote, ttft_p90_s=self.ttft_s)
 

@@ -26,6 +26,7 @@ async def test_the_soonest_of_three_quotes_is_taken_and_only_that_peer_is_paid(a
     assert shop.trust.of(shop.named(1)).finished == 1
     assert shop.trust.of(shop.named(0)).finished == 0
     assert shop.faults == []
+    assert {seller.fan_out for seller in sellers} == {3}
 
 
 async def test_one_slow_or_dead_peer_holds_nobody_up(autojump_clock: MockClock) -> None:
