@@ -29,6 +29,7 @@ from p2p import (
     trust,
 )
 from p2p.libp2p_adapter import limits
+from p2p.token_bucket import Rate
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -37,6 +38,15 @@ class Bound(msgspec.Struct, frozen=True):
     value: float
     unit: str
     what: str
+
+
+def _rates(what: str, each: Rate, total: Rate) -> tuple[Bound, ...]:
+    return (
+        Bound(each.per_s, "a second", f"{what} of one peer in the long run; more are refused, or get no answer"),
+        Bound(each.burst, "at once", f"{what} of one peer"),
+        Bound(total.per_s, "a second", f"{what} of all peers in the long run"),
+        Bound(total.burst, "at once", f"{what} of all peers"),
+    )
 
 
 _CONNECTIONS = limits.ConnectionLimits()
@@ -79,15 +89,13 @@ JOB = (
     Bound(job_link.HANG_UP_S, "s", "for the other end to close, after closing one's own writing"),
     Bound(job_sales.HELD_S, "s", "a job is held for its requester to come back with Resume"),
     Bound(job_sales.MAX_HELD, "jobs", "held at once"),
-    Bound(job_sales.EACH_PEER.per_s, "a second", "proposals and resumptions of one peer, in the long run"),
-    Bound(job_sales.EACH_PEER.burst, "at once", "of them"),
-    Bound(job_sales.ALL_PEERS.per_s, "a second", "of all peers"),
-    Bound(job_sales.ALL_PEERS.burst, "at once", "of them"),
+    *_rates("proposals and resumptions", job_sales.EACH_PEER, job_sales.ALL_PEERS),
 )
 QUERY = (
     Bound(query_stream.FIRST_FRAME_S, "s", "for the question"),
     Bound(query_stream.QUERY_S, "s", "for the answer"),
-    Bound(query_stream.QUERIES_A_SECOND, "a second", "questions of one peer; more get no answer"),
+    *_rates("questions", query_stream.EACH_PEER, query_stream.ALL_PEERS),
+    *_rates("tells", query_stream.TOLD_BY_EACH, query_stream.TOLD_BY_ALL),
     Bound(messages.MAX_OFFERS, "offers", "in one answer"),
     Bound(messages.MAX_OFFERS_A_PEER, "offers", "of one peer that are kept"),
     Bound(offer_book.MAX_KNOWN, "offers", "kept in all"),
