@@ -28,6 +28,8 @@ from p2p.libp2p_adapter.limits import (
 )
 from p2p.libp2p_adapter.traffic import Traffic
 
+FIRST_PING_S = 2.0  # soon, so that the time there and back can be told
+
 log = logging.getLogger(__name__)
 
 
@@ -88,10 +90,12 @@ class Muxer(Yamux):  # type: ignore[misc]
 
     async def _measure_rtt_loop(self) -> None:
         """Ping, and end a connection whose peer does not answer. Stock: never notices a peer that stopped."""
+        pause_s = FIRST_PING_S
         while not self.event_shutting_down.is_set():
-            with trio.move_on_after(PING_EVERY_S):
+            with trio.move_on_after(pause_s):
                 await self.event_shutting_down.wait()
                 return
+            pause_s = PING_EVERY_S
             if not await self._is_answered():
                 log.info("a peer answers no pings; its connection is closed")
                 self._traffic.cut_connections += 1

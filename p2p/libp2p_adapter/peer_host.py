@@ -133,6 +133,12 @@ class PeerHost:
         is_relayed = all(one.get_connection_type() is ConnectionType.RELAYED for one in connections)
         return Path.RELAYED if is_relayed else Path.DIRECT
 
+    def rtt_of(self, peer_id: PeerId) -> float | None:
+        """Seconds there and back to this peer, by pings, on the way that bytes go now; None: not known yet."""
+        connections = self._host.get_network().get_connections(id_of(peer_id))
+        direct = [one for one in connections if one.get_connection_type() is not ConnectionType.RELAYED]
+        return next((rtt_s for one in direct or connections if (rtt_s := float(one.muxed_conn.rtt()))), None)
+
     def seen_at(self, peer_id: PeerId) -> tuple[str, int] | None:
         """The IP address and port from which a peer is connected to us directly."""
         connections = self._host.get_network().get_connections(id_of(peer_id))

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from core.job import PeerId
+from p2p.libp2p_adapter import muxer
 from p2p.libp2p_adapter.peer_host import PeerHost
 from p2p.path import Path
 from p2p.relay_book import RelayBook, RelayLimits
@@ -45,6 +46,17 @@ async def test_a_peer_that_nobody_can_dial_is_reached_through_its_relay_and_both
         assert stranger.path_of(identity(RELAY).peer_id) is Path.DIRECT
         counts = book.counts(trio.current_time())
         assert (counts.reservations, counts.circuits, counts.bytes_carried > 400_000) == (1, 1, True)
+
+
+async def test_the_time_there_and_back_is_told_for_a_relayed_peer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muxer, "FIRST_PING_S", 0.05)
+    private, stranger = a_host(PRIVATE), a_host(STRANGER)
+    relay, _ = a_relay()
+    async with running(private, relay, stranger):
+        peer = await reserved(private, relay)
+        await stranger.connect(peer, relayed(private))
+        while not stranger.rtt_of(peer):
+            await trio.sleep(0.01)
 
 
 async def test_a_direct_address_that_answers_is_taken_before_a_relay() -> None:
