@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import choice, choose, engine, exchange, federation, jobs, nat, start, switches, throughput
+from tests.bench import choice, choose, engine, exchange, federation, hostile, jobs, nat, start, switches, throughput
 from tests.bench.report import Report
 
 BENCHES: dict[str, Callable[..., Report]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "engine": engine.run,
     "exchange": exchange.run,
     "federation": federation.run,
+    "hostile": hostile.run,
     "jobs": jobs.run,
     "nat": nat.run,
     "start": start.run,
