@@ -19,6 +19,12 @@ def test_the_document_is_what_the_command_writes() -> None:
     assert made_anew(TEXT) == TEXT, "run `python -m tests.protocol`"
 
 
+def test_every_protocol_of_ours_is_in_the_document() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in DOCUMENT.parent.rglob("*.py")]
+    ours = {name for source in sources for name in re.findall(r'"(/starling/[a-z]+/\d+\.\d+\.\d+)"', source)}
+    assert ours == {spoken.name for spoken in PROTOCOLS}
+
+
 def test_every_part_that_is_made_stands_in_the_document_once() -> None:
     assert sorted(keys_in(TEXT)) == sorted(parts())
 

@@ -8,12 +8,18 @@ import {peerIdFromPrivateKey} from "@libp2p/peer-id";
 import {TypedDataEncoder} from "ethers";
 import {FrameDecoder, encodeFrame, float, fromJson, toJson} from "./frames.mjs";
 import {say} from "./peer.mjs";
+import * as protocol from "./protocol.mjs";
 import * as signing from "./signing.mjs";
 
 const folder = process.argv[2];
 const PROTOCOLS = ["hello", "query", "job", "peers", "reach", "model", "rows"];
 // Faults that need no list of every message's keys: a stranger who only reads what it expects finds the others later.
 const FRAME_FAULTS = ["not_a_varint", "too_long", "not_json", "unknown_type"];
+const OURS = {
+    hello: [protocol.HELLO, protocol.MAX_HELLO_FRAME, protocol.MAX_HELLO_FRAME],
+    query: [protocol.QUERY, protocol.MAX_QUERY_FRAME, protocol.MAX_ANSWER_FRAME],
+    job: [protocol.JOB, protocol.MAX_REQUESTER_FRAME, protocol.MAX_PROVIDER_FRAME],
+};
 const BYTES_OF = {
     offer: signing.offerBytes, quote: signing.quoteBytes, record: signing.recordBytes, rows: signing.rowsBytes,
 };
@@ -40,7 +46,10 @@ function throws(act) {
 }
 
 function checkProtocol(name) {
-    const {good, bad, longest_frame: longest} = read(name);
+    const {protocol: id, good, bad, longest_frame: longest} = read(name);
+    const ours = OURS[name];
+    if (ours !== undefined)
+        check(`${name}: its name and limits`, isDeepStrictEqual(ours, [id, longest.asks, longest.answers]));
     const tags = Object.groupBy(good, (one) => one.says);
     const decoderOf = (says) => new FrameDecoder(longest[says], tags[says].map((one) => one.value.type));
     for (const {says, value, frame} of good) {
