@@ -34,6 +34,7 @@ FIRST_PAYMENT_S = 3.0
 COUNT_TIMEOUT_S = 3.0
 REFUSED_S = 10.0
 STALL_S = 30.0
+ABSENT_S = 120.0  # as long as an answer is held for a requester whose line broke
 NO_PROGRESS_S = 600.0
 MAX_DECLINES_A_SECOND = 20
 PROGRESS_EVERY_S = 0.25
@@ -207,10 +208,11 @@ class JobDesk:
 
     def _stall(self, live: LiveJob, now: float) -> str | None:
         """Why a job is given up, or None. Only one at the end of its allowance waits for money: a long prompt on a slow
-        machine is not its requester's fault."""
+        machine is not its requester's fault. While nobody waits for its slot, a requester may be away for longer."""
         allowed = live.allowance(self._terms.settings.window_tokens)
         is_unpaid = not live.is_taken or (live.is_running and live.usage.completion_tokens >= allowed)
-        if is_unpaid and now - live.moved_at > STALL_S:
+        is_in_the_way = not live.is_running or bool(self._server.scheduler.waiting(now))
+        if is_unpaid and now - live.moved_at > (STALL_S if is_in_the_way else ABSENT_S):
             return "The requester stopped paying."
         if live.is_running and now - live.moved_at > NO_PROGRESS_S:
             return "The worker made no progress."
@@ -332,16 +334,14 @@ class JobDesk:
             self._journal.announce(told)
 
     async def _completed(self, report: w.Completed) -> None:
-        live = self._live.get(report.job_id)
-        if live is None:
+        if (live := self._live.get(report.job_id)) is None:
             return
         live.believe(report.usage.completion_tokens, self._terms.settings.window_tokens)
         live.timing = report.timing
         await self._end(live, JobState.FINISHED, reason=report.reason)
 
     async def _faulted(self, report: w.JobFault) -> None:
-        live = self._live.get(report.job_id)
-        if live is None:
+        if (live := self._live.get(report.job_id)) is None:
             return
         is_cancelled = report.kind is w.FaultKind.CANCELLED
         reason = live.cancel_reason if is_cancelled and live.cancel_reason else report.message

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
+import trio
 
-from core.job import ChatMessage, JobId, JobRequest, JobTerms, PeerId, PriorityClass
+from core.job import ChatMessage, JobId, JobRequest, JobTerms, PeerId, PriorityClass, Usage, charge
 from core.offer import Quote, Reject
 from core.payments.voucher import Party
-from tests.core.desk_bench import PAYER, Bench
+from core.worker import messages as w
+from tests.core.desk_bench import PAYER, PRICE, PROMPT_TOKENS, Bench
 
 OTHER = Party("0x" + "77" * 20, "0x" + "88" * 20)
 
@@ -50,4 +51,19 @@ async def test_a_quote_that_is_let_go_frees_its_place(tmp_path: Path) -> None:
     await bench.desk.cancel(JobId("a0"), "Another peer was sooner.")
     assert places > 0
     assert isinstance(await asked(bench, PAYER, "again"), Quote)
-    assert msgspec.structs.asdict(PAYER)["owner"] != OTHER.owner
+
+
+async def test_who_does_not_pay_goes_after_half_a_minute_when_others_wait_for_the_slot(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(tmp_path)
+    for name in ("j1", "j2"):
+        await bench.running(name)
+    await bench.makes(range(1, 9), "j1")
+    await bench.quoted("j3")
+    await bench.desk.accept_payment(JobId("j3"), bench.voucher(charge(PRICE, Usage(PROMPT_TOKENS, 0))))
+    await bench.desk.start(JobId("j3"))
+    bench.now += 40
+    with trio.move_on_after(3):
+        await bench.desk.watch_stalls()
+    assert w.Cancel(JobId("j1")) in bench.server.told
