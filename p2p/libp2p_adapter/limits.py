@@ -7,6 +7,9 @@ from collections import Counter
 
 import msgspec
 
+from core.job import PeerId
+from p2p.token_bucket import Rate, TokenBuckets
+
 DIAL_S = 5.0
 DIAL_STAGGER_S = 0.25
 UPGRADE_S = 5.0
@@ -45,6 +48,10 @@ SWEEP_EVERY_S = 30.0
 MAX_PROVIDER_KEYS = 4_096
 MAX_KEYS_A_PROVIDER = 64
 MAX_PROVIDER_ADDRESSES = 8
+
+
+STRANGERS = Rate(per_s=2.0, burst=32.0)
+ALL_STRANGERS = Rate(per_s=20.0, burst=400.0)
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True):
@@ -93,6 +100,24 @@ class InboundCount:
         counter[ip] -= 1
         if counter[ip] <= 0:
             del counter[ip]
+
+
+class NewcomerRate:
+    """How often connections may begin: a handshake is work that anyone can make us do, and most of it is ours.
+
+    A home behind one address, or a program that was restarted, connects some dozens of times at once; a flood does so
+    all the time. Addresses of this very machine may do so oftener.
+    """
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        own = Rate(limits.loopback_factor * STRANGERS.per_s / 4, limits.loopback_factor * STRANGERS.burst)
+        self._strangers = TokenBuckets(STRANGERS, ALL_STRANGERS)
+        self._own = TokenBuckets(own, own)
+
+    def admits(self, ip: str, *, now: float) -> bool:
+        """Count one more connection; False when it is one too many."""
+        buckets = self._own if _is_loopback(ip) else self._strangers
+        return buckets.take(PeerId(ip), now=now).wait_s == 0.0
 
 
 class UnreadBytes:

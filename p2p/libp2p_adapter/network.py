@@ -41,6 +41,7 @@ from p2p.libp2p_adapter.limits import (
     UPGRADE_S,
     ConnectionLimits,
     InboundCount,
+    NewcomerRate,
 )
 from p2p.libp2p_adapter.muxer import Muxers
 from p2p.libp2p_adapter.tcp import Tcp
@@ -70,6 +71,7 @@ class Network(Swarm):  # type: ignore[misc]
         self._tcp = tcp
         self._traffic = traffic
         self._inbound = InboundCount(limits)
+        self._newcomers = NewcomerRate(limits)
         self._on_change = on_change
         self.dialled = DialledIps()
         self.auto_connector = NoAutoConnector(self)
@@ -79,7 +81,8 @@ class Network(Swarm):  # type: ignore[misc]
         """Keep a slot while a newcomer is connected. Stock: slots are never released, 250 newcomers and it is over."""
         address = read_write_closer.get_remote_address()
         ip = address[0] if address else ""
-        if not self._inbound.take(ip):
+        is_welcome = self._newcomers.admits(ip, now=trio.current_time())
+        if not is_welcome or not self._inbound.take(ip):
             self._traffic.refused_connections += 1
             await read_write_closer.close()
             return

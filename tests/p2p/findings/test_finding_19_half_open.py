@@ -13,7 +13,7 @@ import pytest
 import trio
 from libp2p.network.config import ConnectionConfig
 
-from p2p.libp2p_adapter.limits import ConnectionLimits
+from p2p.libp2p_adapter.limits import ConnectionLimits, NewcomerRate
 from tests.p2p.findings.stock import a_stock_host, connect, stock_running
 from tests.p2p.hosts import a_host, is_alive, running
 
@@ -66,6 +66,14 @@ async def test_a_silent_socket_is_closed_and_its_slot_comes_back(monkeypatch: py
                     assert await hears_the_end(stream)
             assert victim.metrics().refused_handshakes == 3
             assert victim._host.get_network()._inbound.total == 0
+
+
+def test_connections_of_one_address_may_not_begin_all_the_time() -> None:
+    rate = NewcomerRate(ConnectionLimits())
+    assert [rate.admits("192.0.2.1", now=0.0) for _ in range(33)].count(True) == 32
+    assert rate.admits("192.0.2.2", now=0.0)
+    assert [rate.admits("192.0.2.1", now=5.0) for _ in range(33)].count(True) == 10
+    assert [rate.admits("127.0.0.1", now=0.0) for _ in range(600)].count(True) == 512
 
 
 async def hears_the_end(stream: trio.SocketStream) -> bool:

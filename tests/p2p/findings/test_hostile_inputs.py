@@ -1,4 +1,4 @@
-"""Some hundred malformed inputs of every kind against one whole peer; `python -m tests.bench hostile` throws 100,000."""
+"""Some hundred malformed inputs of every kind against one whole peer; the benchmark `hostile` throws 100,000."""
 
 from __future__ import annotations
 
