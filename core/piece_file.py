@@ -55,7 +55,8 @@ class PieceFile:
         with _told(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             known = self._read_journal(manifest)
-            self.close()
+            with self._writing:
+                self.close()
             require_space(self._path.parent, manifest.file_bytes - len(known) * manifest.piece_bytes)
             self._file = os.open(self._incomplete, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             os.truncate(self._incomplete, manifest.file_bytes)
@@ -74,6 +75,8 @@ class PieceFile:
         if digest.digest() != manifest.hash_of(index):
             return False
         with _told(self._path), self._writing:
+            if self._file < 0 or self._manifest is not manifest:
+                return True  # it came a second time, too late to matter
             os.lseek(self._file, index * manifest.piece_bytes, os.SEEK_SET)
             for part in parts:
                 _write(self._file, part)
@@ -88,7 +91,8 @@ class PieceFile:
             if self._whole.hexdigest(self._incomplete, manifest) != self._sha256:
                 self._whole = _Whole()
                 return False
-            self.close()
+            with self._writing:
+                self.close()
             sync(self._incomplete)
             self._incomplete.replace(self._path)
             delete(self._journal_path)

@@ -26,6 +26,8 @@ from p2p.libp2p_adapter.limits import (
     UPGRADE_S,
     WRITE_S,
 )
+from p2p.libp2p_adapter.quick_lane import QuickLane
+from p2p.libp2p_adapter.quick_session import QuickSession, quickened
 from p2p.libp2p_adapter.traffic import Traffic
 
 FIRST_PING_S = 2.0  # soon, so that the time there and back can be told
@@ -43,7 +45,9 @@ class Muxers(MuxerMultistream):  # type: ignore[misc]
     async def new_conn(self, conn: Any, peer_id: Any) -> Muxer:
         """A muxed connection over this secured one."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        muxed: Muxer = self._annotate_connection(Muxer(conn, peer_id, traffic=self._traffic), conn, protocol)
+        muxed: Muxer = self._annotate_connection(
+            Muxer(quickened(conn), peer_id, traffic=self._traffic), conn, protocol
+        )
         return muxed
 
 
@@ -53,11 +57,17 @@ class Muxer(Yamux):  # type: ignore[misc]
     def __init__(self, conn: Any, peer_id: Any, *, traffic: Traffic) -> None:
         super().__init__(conn, peer_id)
         self._traffic = traffic
+        self.lane = QuickLane(self)
+        if isinstance(conn, QuickSession):
+            conn.lane = self.lane
 
     async def start(self) -> None:
         """Run until the connection ends. Stock: an exception here ends the whole host."""
         try:
-            await super().start()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.lane.run)
+                await super().start()
+                nursery.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001  one connection's fault ends one connection
             log.info("a connection failed: %s", type(error).__name__)
             await self._abandon()

@@ -14,8 +14,10 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.io import NoiseTransportReadWriter
+from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
-from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 from libp2p.transport.tcp.tcp import TCP
 
 from p2p.swarm_errors import LibraryChanged
@@ -28,6 +30,9 @@ REPLACED: tuple[tuple[type, tuple[str, ...]], ...] = (
     (BasicHost, ("_swarm_stream_handler", "_identify_task_entry", "_push_identify_to_all_peers", "new_stream")),
     (BasicHost, ("run", "get_addrs", "get_transport_addrs", "set_stream_handler", "remove_stream_handler")),
     (Yamux, ("start", "open_stream", "_write_frame", "_read_data_body", "_measure_rtt_loop", "_cleanup_on_error")),
+    (YamuxStream, ("write", "read", "reset")),
+    (SecureSession, ("read", "write", "_drain")),
+    (NoiseTransportReadWriter, ("encrypt", "decrypt")),
     (AutoConnector, ("maybe_connect",)),
     (MuxerMultistream, ("new_conn", "_annotate_connection")),
     (TCP, ("_dial_resolved", "create_listener")),

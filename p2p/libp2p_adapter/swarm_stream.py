@@ -11,6 +11,7 @@ from libp2p.network.stream.exceptions import StreamEOF
 
 from p2p.byte_stream import StreamBroken
 from p2p.libp2p_adapter.limits import CLOSE_S, MAX_UNREAD_STREAM_BYTES, READ_BYTES, WRITE_S, UnreadBytes
+from p2p.libp2p_adapter.quick_lane import QUICK_FROM_BYTES, StreamLane, lane_of
 
 
 class SwarmStream:
@@ -20,11 +21,12 @@ class SwarmStream:
         self._net = net_stream
         self._peer = str(net_stream.muxed_conn.peer_id)
         self._all_unread = unread or UnreadBytes()
-        self._arrived: deque[bytes] = deque()
+        self._arrived: deque[bytes | memoryview] = deque()
         self._unread = 0
         self._is_at_end = False
         self._fault = ""
         self._wake = trio.Event()
+        self._lane: StreamLane | None = None
 
     @property
     def is_relayed(self) -> bool:
@@ -33,6 +35,7 @@ class SwarmStream:
 
     async def pump(self) -> None:
         """Read until the stream ends. Never paused: a writer whose window stays shut for 5 s resets (stock Yamux)."""
+        self._lane = lane_of(self._net, self._take_from_lane)
         try:
             while not self._is_at_end and not self._fault:
                 self._take(await self._net.read(READ_BYTES))
@@ -44,6 +47,8 @@ class SwarmStream:
         except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means that the stream is gone
             self._fault = self._fault or f"The stream broke: {type(error).__name__}."
         finally:
+            if self._lane is not None:
+                self._lane.detach()
             if not self._is_at_end:
                 self._fault = self._fault or "The swarm was left."
             self._wake.set()
@@ -69,7 +74,7 @@ class SwarmStream:
             raise StreamBroken(self._fault)
         try:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_S):
-                await self._net.write(sent)
+                await self._write(sent)
                 return
         except Exception as error:  # noqa: BLE001  as in pump
             self._fault = f"The peer does not take our bytes: {type(error).__name__}."
@@ -100,17 +105,31 @@ class SwarmStream:
     def blame(self) -> None:
         """See ByteStream. Nobody counts here; the swarm does (p2p.watched_stream)."""
 
+    async def _write(self, sent: bytes) -> None:
+        if self._lane is not None and len(sent) >= QUICK_FROM_BYTES:
+            await self._lane.write(sent)
+        else:
+            await self._net.write(sent)
+
     def _take(self, received: bytes) -> None:
         if not received:
             self._is_at_end = True
-            return
-        is_room = self._unread + len(received) <= MAX_UNREAD_STREAM_BYTES
-        if not is_room or not self._all_unread.take(self._peer, len(received)):
+        elif not self._keep(received):
             self._fault = "The peer sent more than anyone reads."
-            return
+
+    def _take_from_lane(self, received: memoryview) -> None:
+        """What is too much is left for pump to find, which ends the stream."""
+        if self._lane is not None and not self._keep(received):
+            self._lane.give_back(received)
+
+    def _keep(self, received: bytes | memoryview) -> bool:
+        is_room = self._unread + len(received) <= MAX_UNREAD_STREAM_BYTES
+        if self._fault or not is_room or not self._all_unread.take(self._peer, len(received)):
+            return False
         self._unread += len(received)
         self._arrived.append(received)
         self._wake.set()
+        return True
 
     def _forget(self) -> None:
         self._all_unread.release(self._peer, self._unread)

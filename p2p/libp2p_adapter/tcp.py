@@ -27,6 +27,7 @@ from p2p.libp2p_adapter.traffic import Traffic
 from p2p.swarm_errors import PortInUse
 
 BACKLOG = 128
+PROVEN_READ_BYTES = 256 << 10
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +43,16 @@ class WholeWrites(TrioTCPStream):  # type: ignore[misc]
         self._traffic = traffic
         self._left = MAX_HANDSHAKE_BYTES
         self._is_proven = False
+        self._at_once = READ_BYTES
 
     def lift(self) -> None:
         """The peer has proven who it is: what it sends is bounded above this, by stream and connection."""
         self._is_proven = True
+        self._at_once = PROVEN_READ_BYTES
 
     async def read(self, n: int | None = None) -> bytes:
         """Stock asks the system for as many bytes as the other side announced, whoever it is."""
-        received = bytes(await super().read(READ_BYTES if n is None else min(n, READ_BYTES)))
+        received = bytes(await super().read(self._at_once if n is None else min(n, self._at_once)))
         self._traffic.bytes_in += len(received)
         if self._is_proven:
             return received

@@ -37,6 +37,15 @@ def test_pieces_in_any_order_make_the_file(tmp_path: Path) -> None:
     assert names(tmp_path) == {"model.gguf"} and file.path.read_bytes() == BODY
 
 
+def test_a_piece_that_comes_again_when_all_is_done_does_no_harm(tmp_path: Path) -> None:
+    file = a_file(tmp_path)
+    file.adopt(MANIFEST)
+    for index, piece in enumerate(PIECES):
+        file.put(index, [piece])
+    assert file.finish() and file.put(1, [PIECES[1]])
+    assert names(tmp_path) == {"model.gguf"} and file.path.read_bytes() == BODY
+
+
 def test_a_wrong_piece_is_not_written(tmp_path: Path) -> None:
     file = a_file(tmp_path)
     file.adopt(MANIFEST)
