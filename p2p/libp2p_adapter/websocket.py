@@ -22,12 +22,16 @@ from p2p.libp2p_adapter.limits import READ_BYTES, UPGRADE_S, WRITE_S, Connection
 from p2p.libp2p_adapter.tcp import Listener, Tcp, WholeWrites
 from p2p.libp2p_adapter.traffic import Traffic
 
+# No message of Noise is shorter than its tag; only the first few of a handshake are, and whoever wants to keep us busy.
+SMALL_BYTES = 16
+MAX_SMALL_MESSAGES = 256
+
 log = logging.getLogger(__name__)
 
 
 class WebSocketBytes:
     """The bytes inside a WebSocket's binary messages, as a trio stream: a message's edges mean nothing. Holds
-    at most READ_BYTES, answers pings, and breaks at a text message, which no peer sends."""
+    at most READ_BYTES, answers pings, and breaks at a text message, which no peer sends, or a flood of tiny ones."""
 
     def __init__(self, raw: trio.SocketStream) -> None:
         self.socket = raw.socket
@@ -35,6 +39,7 @@ class WebSocketBytes:
         self._protocol = WSConnection(ConnectionType.SERVER)
         self._left = b""
         self._is_over = False
+        self._small = 0
         self._sending = trio.Lock()
 
     async def accept(self) -> None:
@@ -71,16 +76,24 @@ class WebSocketBytes:
         for event in self._events():
             match event:
                 case BytesMessage(data=part):
+                    self._weigh(len(part))
                     arrived += part
                 case Ping():
+                    self._weigh(0)
                     await self._send(event.response())
                 case Pong():
-                    continue
+                    self._weigh(0)
                 case CloseConnection():
                     self._is_over = True
                 case _:
                     raise trio.BrokenResourceError("the peer sends what is no binary message")
         return bytes(arrived)
+
+    def _weigh(self, size: int) -> None:
+        """Each message costs us alike, however little it brings: as many small ones as large ones, and a few more."""
+        self._small = self._small + 1 if size < SMALL_BYTES else max(0, self._small - 1)
+        if self._small > MAX_SMALL_MESSAGES:
+            raise trio.BrokenResourceError("the peer sends too many tiny messages")
 
     def _events(self) -> list[Event]:
         try:

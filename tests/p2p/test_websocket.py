@@ -15,7 +15,7 @@ from core.job import PeerId
 from p2p.browser_port import BrowserPort
 from p2p.byte_stream import ByteStream
 from p2p.libp2p_adapter.limits import ConnectionLimits, InboundCount
-from p2p.libp2p_adapter.websocket import WebSocketBytes
+from p2p.libp2p_adapter.websocket import MAX_SMALL_MESSAGES, WebSocketBytes
 from p2p.swarm_errors import PortInUse
 from tests.p2p.swarms import Member, a_member, running, until
 
@@ -69,6 +69,37 @@ async def test_a_text_message_breaks_the_stream() -> None:
         await client.send_message("words")
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
+
+
+@pytest.mark.parametrize("size", [0, 1, 15])
+async def test_a_flood_of_tiny_messages_breaks_the_stream(size: int) -> None:
+    async with a_pair() as (stream, client), trio.open_nursery() as nursery:
+        nursery.start_soon(flood, client, bytes(size))
+        with pytest.raises(trio.BrokenResourceError):
+            while await stream.receive_some():
+                continue
+        nursery.cancel_scope.cancel()
+
+
+async def flood(client: trio_websocket.WebSocketConnection, message: bytes) -> None:
+    for _ in range(MAX_SMALL_MESSAGES + 1):
+        await client.send_message(message)
+
+
+async def test_small_messages_between_larger_ones_are_taken() -> None:
+    async with a_pair() as (stream, client), trio.open_nursery() as nursery:
+        received = bytearray()
+        for _ in range(3):
+            nursery.start_soon(flood_of_both, client)
+            while len(received) < MAX_SMALL_MESSAGES * 32:
+                received += await stream.receive_some()
+            received.clear()
+
+
+async def flood_of_both(client: trio_websocket.WebSocketConnection) -> None:
+    for _ in range(MAX_SMALL_MESSAGES):
+        await client.send_message(b"x")
+        await client.send_message(bytes(31))
 
 
 async def test_what_is_no_websocket_frame_ends_the_stream() -> None:
