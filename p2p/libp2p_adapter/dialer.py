@@ -115,7 +115,7 @@ async def _attempt(
     try:
         await dial()
     except Exception as error:  # noqa: BLE001  any fault of one address leaves the others
-        log.debug("an address leads nowhere: %s", type(error).__name__)
+        log.debug("an address leads nowhere: %s: %s", type(error).__name__, error)
         if failed is not None:
             failed.set()
         return

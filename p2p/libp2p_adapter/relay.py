@@ -17,7 +17,7 @@ from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
 from core.job import PeerId
 from p2p.byte_stream import ByteStream, StreamBroken
-from p2p.libp2p_adapter.circuit_frames import STOP, CircuitFault, receive_frame, send_frame
+from p2p.libp2p_adapter.circuit_frames import STOP, CircuitFault, receive_frame, receive_frame_and_rest, send_frame
 from p2p.libp2p_adapter.swarm_stream import SwarmStream
 from p2p.relay_book import Refusal, RelayBook
 from p2p.swarm_errors import PeerUnreachable
@@ -72,19 +72,22 @@ class Relay:
             return
         far: ByteStream | None = None
         try:
-            far = await self._reach(source, target)
+            far, first = await self._reach(source, target)
             if far is None:
                 await _answer(stream, Status.CONNECTION_FAILED)
                 return
             await send_frame(stream, pb.HopMessage(type=pb.HopMessage.STATUS, status=Status.OK, limit=self._limit()))
+            if first:
+                await stream.write(first)
             await self._carry(stream, far)
         finally:
             self._book.close(source, target=target)
             if far is not None:
                 await far.reset()
 
-    async def _reach(self, source: PeerId, target: PeerId) -> ByteStream | None:
-        """A stream on which the target has agreed to take this circuit, or None."""
+    async def _reach(self, source: PeerId, target: PeerId) -> tuple[ByteStream | None, bytes]:
+        """A stream on which the target has agreed to take this circuit, or None; and what it has said to the source at
+        once: whoever is dialled speaks first."""
         stream = None
         try:
             with trio.fail_after(ANSWER_S):
@@ -92,14 +95,14 @@ class Relay:
                 asked = pb.StopMessage(type=pb.StopMessage.CONNECT, limit=self._limit())
                 asked.peer.id = ID.from_base58(source).to_bytes()
                 await send_frame(stream, asked)
-                answer = await receive_frame(stream, pb.StopMessage)
+                answer, rest = await receive_frame_and_rest(stream, pb.StopMessage)
             if answer.type == pb.StopMessage.STATUS and answer.status == Status.OK:
-                return stream
+                return stream, rest
         except (PeerUnreachable, StreamBroken, CircuitFault, trio.TooSlowError) as error:
             log.debug("%s takes no circuit: %s", target, error)
         if stream is not None:
             await stream.reset()
-        return None
+        return None, b""
 
     async def _carry(self, near: ByteStream, far: ByteStream) -> None:
         """Both ways until either end ends, or the limit of bytes or time is reached."""

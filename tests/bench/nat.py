@@ -7,10 +7,12 @@ hundred is lost.
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from tests.bench.report import Report
@@ -18,13 +20,13 @@ from tests.netlab.homes import Nat, Place, missing
 from tests.netlab.lab import Lab, Resident, lab
 from tests.netlab.peer import Role
 
-PEERS, QUICK_PEERS = 30, 8
+PEERS, QUICK_PEERS = 30, 6
 DELAY_S, LOSS = 0.05, 0.01
 PORT = 4_001
 PROVIDER_EVERY = 3
-JOIN_EVERY_S = 0.4
+JOIN_EVERY_S = 2.0
 JOIN_WITHIN_S = 15.0
-SETTLE_S = 40.0
+SETTLE_S = 30.0
 KILLED_SHARE = 0.3
 FLOW_WITHIN_S = 30.0
 NOTICE_WITHIN_S = 25.0
@@ -42,12 +44,14 @@ def run(*, is_quick: bool) -> Report:
     count = QUICK_PEERS if is_quick else PEERS
     relays = [Place(1, Nat.NONE), Place(2, Nat.NONE)]
     homes = [Place(3 + i, KINDS[i % len(KINDS)]) for i in range(count)]
+    load = round(os.getloadavg()[0], 1)
     with lab([*relays, *homes], delay_s=DELAY_S, loss=LOSS) as running:
         _open_relays(running, relays)
         figures = _join(running, homes)
         figures |= _kill_some(running)
         figures |= _partition(running)
-    return Report(figures, {"share_of_paths_by_nat": _paths_by_nat(running)}, failure=_broken(figures))
+    told = {"direct_share_by_nat": _paths_by_nat(running), "failures": _failures(running), "load_before": load}
+    return Report(figures, told, failure=_broken(figures))
 
 
 def _open_relays(running: Lab, places: list[Place]) -> None:
@@ -153,6 +157,12 @@ def _paths_by_nat(running: Lab) -> dict[str, float]:
         paths = [job["path"] == "direct" for job in peer.jobs if job["job"]]
         found.setdefault(peer.role.place.nat.value, []).extend(paths)
     return {nat: round(_share(direct), 2) for nat, direct in found.items() if direct}
+
+
+def _failures(running: Lab) -> dict[str, int]:
+    """Why jobs were not done, and how often, over the whole run: killed providers and the partition included."""
+    reasons = Counter(job["why"][:60] for peer in running.residents for job in peer.jobs if not job["job"])
+    return dict(reasons.most_common(8))
 
 
 def _bootstrap(role: Role) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.netlab.internet import Internet, open_tun
 
 PREFIX = "starling-lab"
+OURS = f"{PREFIX}-{os.getpid()}"  # labs of several processes may run side by side
 
 
 class Nat(Enum):
@@ -38,11 +39,11 @@ class Place:
 
     @property
     def namespace(self) -> str:
-        return f"{PREFIX}-{self.number}"
+        return f"{OURS}-{self.number}"
 
     @property
     def router(self) -> str:
-        return self.namespace if self.nat is Nat.NONE else f"{PREFIX}-r{self.number}"
+        return self.namespace if self.nat is Nat.NONE else f"{OURS}-r{self.number}"
 
     @property
     def public_ip(self) -> str:
@@ -63,12 +64,12 @@ def missing() -> str:
     if not Path("/dev/net/tun").exists():
         return "The NAT lab needs /dev/net/tun."
     try:
-        _run(["ip", "netns", "add", f"{PREFIX}-try"])
-        _nft(f"{PREFIX}-try", Place(1, Nat.SYMMETRIC))
+        _run(["ip", "netns", "add", f"{OURS}-try"])
+        _nft(f"{OURS}-try", Place(1, Nat.SYMMETRIC))
     except subprocess.CalledProcessError:
         return "The NAT lab needs a kernel with network namespaces and nft's NAT."
     finally:
-        subprocess.run(["ip", "netns", "del", f"{PREFIX}-try"], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "del", f"{OURS}-try"], check=False, capture_output=True)
     return ""
 
 
@@ -101,10 +102,12 @@ def neighbourhood(places: list[Place], *, delay_s: float, loss: float) -> Iterat
 
 
 def tear_down() -> None:
-    """Remove every namespace of a lab, this one's or one that was killed."""
+    """Remove every namespace of this process's lab, and of those whose process is gone."""
     listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
-    for name in (line.split()[0] for line in listed.splitlines() if line.startswith(PREFIX)):
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    for name in (line.split()[0] for line in listed.splitlines() if line.startswith(f"{PREFIX}-")):
+        owner = name.removeprefix(f"{PREFIX}-").partition("-")[0]
+        if owner == str(os.getpid()) or not Path(f"/proc/{owner}").exists():
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 def _build(place: Place, internet: Internet) -> None:

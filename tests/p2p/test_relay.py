@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 import trio
+from libp2p.peer.id import ID
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
 from core.job import PeerId
+from p2p.byte_stream import ByteStream
 from p2p.libp2p_adapter import muxer
+from p2p.libp2p_adapter.circuit_frames import receive_frame, send_frame
 from p2p.libp2p_adapter.peer_host import PeerHost
+from p2p.libp2p_adapter.relay import Relay
 from p2p.path import Path
 from p2p.relay_book import RelayBook, RelayLimits
 from p2p.swarm_errors import PeerUnreachable
+from tests.p2p.fakes import stream_pair
 from tests.p2p.hosts import ECHO, a_host, identity, joined, running, says
 
 PRIVATE, RELAY, STRANGER = 1, 2, 3
@@ -102,6 +108,29 @@ async def test_a_circuit_ends_at_its_limit_of_bytes_and_everybody_else_is_still_
         await stranger.connect(peer, relayed(private))
         assert await says(await stranger.open_stream(peer, ECHO), b"again") == b"again"
         assert book.counts(trio.current_time()).circuits_opened == 2
+
+
+async def test_what_the_target_says_with_its_yes_reaches_the_source() -> None:
+    """A peer that takes a circuit speaks at once, and its first bytes may come in one read with its answer."""
+    near, asker = stream_pair()
+    far, target = stream_pair()
+    book = RelayBook(RelayLimits())
+    source, reserved_peer = identity(STRANGER).peer_id, identity(PRIVATE).peer_id
+    book.reserve(reserved_peer, ip="", now=trio.current_time())
+
+    async def open_stream(peer: PeerId, protocol: str) -> ByteStream:
+        return far
+
+    asked = pb.HopMessage(type=pb.HopMessage.CONNECT)
+    asked.peer.id = ID.from_base58(reserved_peer).to_bytes()
+    yes = pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.Status.OK).SerializeToString()
+    await target.write(bytes([len(yes)]) + yes + b"hello")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Relay(book, open_stream=open_stream, seen_at=lambda peer: "").serve, near, source)
+        await send_frame(asker, asked)
+        answer = await receive_frame(asker, pb.HopMessage)
+        assert (answer.status, await asker.read()) == (pb.Status.OK, b"hello")
+        nursery.cancel_scope.cancel()
 
 
 async def test_when_the_relay_goes_its_circuits_are_gone_too() -> None:
