@@ -32,7 +32,7 @@ from core.trouble import Trouble
 from p2p.byte_stream import ByteStream
 from p2p.candidates import Picked, pick
 from p2p.job_request import JobOver
-from p2p.messages import JOB_PROTOCOL, SignedOffer
+from p2p.messages import JOB_PROTOCOL, MAX_ADDRESSES, SignedOffer
 from p2p.offer_exchange import OfferExchange
 from p2p.swarm import Swarm
 
@@ -105,7 +105,9 @@ class Requester:
 
     async def _pick(self, request: JobRequest, refused: set[PeerId]) -> Picked:
         """A few peers that have not refused the job."""
-        fresh = [s for s in await self._found(request.terms.model) if s.offer.peer_id not in refused]
+        found = await self._found(request.terms.model)
+        seen = {link.peer_id: link.address for link in self._swarm.links() if link.is_outbound and not link.is_relayed}
+        fresh = [_as_seen(signed, seen) for signed in found if signed.offer.peer_id not in refused]
         return pick(fresh, request, known=self._swarm.trust.of, draw=self._draw)
 
     def _ports(self) -> RoundPorts:
@@ -119,6 +121,15 @@ class Requester:
 
     async def _open(self, signed: SignedOffer) -> ByteStream:
         return await self._swarm.open(PeerId(signed.offer.peer_id), JOB_PROTOCOL, addresses=signed.addresses)
+
+
+def _as_seen(signed: SignedOffer, seen: dict[PeerId, str]) -> SignedOffer:
+    """The offer with the address where its peer was really reached before those that it claims: neighbours count as
+    neighbours whatever they say."""
+    address = seen.get(PeerId(signed.offer.peer_id))
+    if address is None:
+        return signed
+    return msgspec.structs.replace(signed, addresses=(address, *signed.addresses)[:MAX_ADDRESSES])
 
 
 def _may_try_again(over: JobOver) -> bool:
