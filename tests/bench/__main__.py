@@ -8,7 +8,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import choice, choose, engine, exchange, federation, hostile, jobs, nat, start, switches, throughput
+from tests.bench import (
+    choice,
+    choose,
+    engine,
+    exchange,
+    federation,
+    hostile,
+    jobs,
+    nat,
+    start,
+    swarm,
+    switches,
+    throughput,
+)
 from tests.bench.report import Report
 
 BENCHES: dict[str, Callable[..., Report]] = {
@@ -21,6 +34,7 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "jobs": jobs.run,
     "nat": nat.run,
     "start": start.run,
+    "swarm": swarm.run,
     "switches": switches.run,
     "throughput": throughput.run,
 }

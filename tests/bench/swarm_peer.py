@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ from core.job import JobId, JobRequest, PeerId
 from core.job_output import JobOutput
 from core.offer import Quote, Reject
 from core.payments.voucher import Party, Voucher
+from p2p.byte_stream import ByteStream
 from p2p.identity import Identity
 from p2p.job_sales import JobSales, SalesPorts
 from p2p.messages import JOB_PROTOCOL
@@ -30,11 +33,13 @@ from p2p.row_book import RowBook
 from p2p.row_exchange import RowExchange, RowPorts
 from p2p.row_messages import ROWS_PROTOCOL, SignedRows
 from p2p.swarm import Swarm
+from tests.js_peer import ECHO_PROTOCOL
 from tests.p2p.fakes import DOMAIN, NOW, FakeHost, an_offer
 
 NETWORK = "bench"
 WORDS = ("word ",) * 8
 MAX_JOBS = 4_096
+ECHO_BYTES = 65_536
 
 
 class ManyJobs:
@@ -81,6 +86,7 @@ class BenchPeer:
         rows = RowPorts(own=lambda: (), kept=_forget, clock=time.time)
         self.swarm.serve(ROWS_PROTOCOL, RowExchange(identity, RowBook(), ports=rows, shares=True).serve)
         self.swarm.serve(PEERS_PROTOCOL, PeerExchange(self.swarm, swarm=NETWORK).serve)
+        self.swarm.serve(ECHO_PROTOCOL, _echo)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -103,6 +109,19 @@ class BenchPeer:
         }
 
 
+async def _echo(stream: ByteStream, peer: PeerId) -> None:
+    while received := await stream.read():
+        await stream.write(received)
+    await stream.close()
+
+
+async def _raw_echo(stream: trio.SocketStream) -> None:
+    """What the same bytes take without a swarm."""
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while received := await stream.receive_some(ECHO_BYTES):
+        await stream.send_all(received)
+
+
 async def _forget(rows: SignedRows) -> None:
     return None
 
@@ -111,7 +130,9 @@ async def _main() -> None:
     peer = BenchPeer()
     async with trio.open_nursery() as nursery:
         await nursery.start(peer.run)
-        print(json.dumps({"addresses": peer.swarm.addresses()}), flush=True)
+        (raw,) = await nursery.start(partial(trio.serve_tcp, _raw_echo, 0, host="127.0.0.1"))
+        port = raw.socket.getsockname()[1]
+        print(json.dumps({"addresses": peer.swarm.addresses(), "raw_port": port}), flush=True)
         while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             print(json.dumps(peer.figures()), flush=True)
         nursery.cancel_scope.cancel()

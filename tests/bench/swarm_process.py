@@ -19,7 +19,9 @@ class PeerProcess:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.addresses: tuple[str, ...] = tuple(self._line()["addresses"])
+        said = self._line()
+        self.addresses: tuple[str, ...] = tuple(said["addresses"])
+        self.raw_port: int = said["raw_port"]
 
     def figures(self) -> dict[str, Any]:
         """What the peer says of itself now; {} when it has crashed."""
