@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import psutil
 import trio
 
 from core.job import PeerId
@@ -35,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE_BYTES, QUICK_BYTES = 1_000_000_000, 100_000_000
 LEAST_SHARE = 0.6
 LONGEST_S = 300.0
+
+Source = tuple[subprocess.Popen[str], str]
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -96,7 +99,7 @@ def _make(folder: Path, file_bytes: int) -> Made:
 
 
 @contextmanager
-def _sources(made: Made, kinds: tuple[str, ...]) -> Iterator[list[tuple[subprocess.Popen[str], str]]]:
+def _sources(made: Made, kinds: tuple[str, ...]) -> Iterator[list[Source]]:
     """The processes and the first line that each said; they end with the block."""
     started = [
         subprocess.Popen(
@@ -115,9 +118,8 @@ def _sources(made: Made, kinds: tuple[str, ...]) -> Iterator[list[tuple[subproce
 def _measure_raw(made: Made, *, is_hashed: bool = False) -> Measured:
     target = made.path.with_name("copied")
     opened = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    cpu = _cpu_s()
     with _sources(made, ("raw",) * SOURCES) as sources, socket.create_server(("127.0.0.1", 0)) as server:
-        began = time.perf_counter()
+        cpu, began = _cpu_s(sources), time.perf_counter()
         for place, (process, _) in enumerate(sources):
             _say(process, f"{server.getsockname()[1]} {place}\n")
         threads = []
@@ -127,11 +129,11 @@ def _measure_raw(made: Made, *, is_hashed: bool = False) -> Measured:
             threads[-1].start()
         for thread in threads:
             thread.join(LONGEST_S)
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, _cpu_s(sources) - cpu
     os.close(opened)
     is_right = target.stat().st_size == made.file_bytes
     target.unlink()
-    return Measured(seconds, _cpu_s() - cpu, is_right)
+    return Measured(seconds, cpu, is_right)
 
 
 def _receive_raw(connection: socket.socket, opened: int, made: Made, is_hashed: bool) -> None:
@@ -148,18 +150,19 @@ def _receive_raw(connection: socket.socket, opened: int, made: Made, is_hashed: 
 
 
 def _measure_ours(made: Made, kinds: tuple[str, ...]) -> Measured:
-    cpu = _cpu_s()
     with _sources(made, kinds) as sources:
         here = ModelHere((OneFile(made.sha256, made.file_bytes),))
         found = []
         for _, line in sources:
             peer, *addresses = msgspec.json.decode(line, type=list[str])
             found.append(FoundSource(PeerId(peer), tuple(addresses), here))
+        cpu = _cpu_s(sources)
         seconds, fetched = trio.run(_fetch, made, found)
+        cpu = _cpu_s(sources) - cpu
     target = made.path.with_name("fetched")
     is_right = _sha256(target) == made.sha256
     target.unlink()
-    return Measured(seconds, _cpu_s() - cpu, is_right, fetched)
+    return Measured(seconds, cpu, is_right, fetched)
 
 
 async def _fetch(made: Made, found: list[FoundSource]) -> tuple[float, Fetched]:
@@ -192,8 +195,13 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cpu_s() -> float:
-    """What this process and its ended children have used."""
-    return sum(os.times()[:4])
-
-
+def _cpu_s(sources: list[Source]) -> float:
+    """What this process and its sources have used; of one that has ended, nothing more is known."""
+    used = sum(os.times()[:2])
+    for process, _ in sources:
+        try:
+            times = psutil.Process(process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        used += times.user + times.system
+    return used

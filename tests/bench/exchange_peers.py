@@ -90,7 +90,8 @@ def send_raw(path: Path) -> None:
             connection.sendall(piece[: max(0, end - start)])
             start += len(piece)
             if start >= end:
-                return
+                break
+    sys.stdin.read()
 
 
 def main() -> None:
