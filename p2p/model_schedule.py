@@ -162,6 +162,8 @@ class PieceSchedule:
         found = []
         for name in sorted(self._sources, key=self.pieces_per_s, reverse=True):
             source = self._sources[name]
+            if len(source.asked) > source.allowed // 2:
+                continue  # a question costs as much for one piece as for three
             chosen = []
             while len(source.asked) < source.allowed and (index := self._next(name, now)) is not None:
                 if not source.asked:
