@@ -35,6 +35,7 @@ WATCH_S = 0.25
 LOOK_EVERY_S = 10.0
 SWITCH_S = 5.0
 GIVE_UP_S = 30.0
+LONGEST_PROMISE_S = 900.0
 # One ask of each kind waits at most; the schedule asks for few pieces at once, so that it is never full.
 MAX_ASKS = 64
 
@@ -99,11 +100,11 @@ class FileFetch:
         self._scopes: dict[PeerId, trio.CancelScope] = {}
         self._wrong: set[PeerId] = set()
         self._pieces_of: dict[PeerId, int] = {}
-        self._kept_at = inf
+        self._kept_at = self._began = inf
 
     async def run(self, find: Find) -> Fetched:
         """Until the file is here, whole. Raises NoSources, and what the sink raises, in ExceptionGroups."""
-        self._kept_at = trio.current_time()
+        self._kept_at = self._began = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_finding, find, nursery)
             nursery.start_soon(self._watch)
@@ -185,6 +186,7 @@ class FileFetch:
     async def _converse(self, link: ModelLink, peer: PeerId) -> float | None:
         manifest = await link.manifest(self._file)
         if isinstance(manifest, NotHere):
+            self._note_promise(manifest)
             return manifest.retry_after_s or LONGEST_AGAIN_S
         self._book.add(peer, manifest)
         if self._book.is_condemned(peer):
@@ -198,6 +200,12 @@ class FileFetch:
         with scope:
             await self._exchange(link, peer)
         return AGAIN_S
+
+    def _note_promise(self, answer: NotHere) -> None:
+        """A source that reads its file for the first time, or is busy, is worth waiting for, but not for ever."""
+        now = trio.current_time()
+        if answer.retry_after_s and now - self._began < LONGEST_PROMISE_S:
+            self._kept_at = now + min(answer.retry_after_s, LONGEST_AGAIN_S)
 
     async def _adopt(self, among: frozenset[PeerId] | None = None) -> None:
         """Go by the manifest that most sources (of these) gave."""

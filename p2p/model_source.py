@@ -147,8 +147,8 @@ class ModelSource:
         async def prepare() -> None:
             try:
                 found.append(await trio.to_thread.run_sync(self._shelf.manifest, file))
-            except OSError as error:
-                log.warning("a shared model file cannot be read: %s", error.strerror)
+            except Exception as error:  # noqa: BLE001  a system task that raises ends the process
+                log.warning("a shared model file cannot be read: %s", type(error).__name__)
             finally:
                 self._preparing.discard(file.sha256)
                 done.set()

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from core.job import PeerId
 from core.model_trouble import NoSpace
 from core.piece_file import PieceFile
 from core.piece_manifest import PIECE_BYTES
 from core.trouble import innermost
-from p2p.model_fetch import Fetched, FileFetch
+from p2p.byte_stream import ByteStream
+from p2p.model_fetch import LONGEST_PROMISE_S, Fetched, FileFetch, NoSources
+from p2p.model_messages import ModelHere, OneFile
 from p2p.model_search import FoundSource, ModelSearch, file_key
+from p2p.model_source import ModelSource
+from p2p.swarm_errors import PeerUnreachable
+from tests.p2p.fakes import stream_pair
 from tests.p2p.model_peers import FakeShelf, a_source, manifest_of, sha256_of, some_bytes
 from tests.p2p.swarms import Member, a_member, running, until
 
@@ -118,3 +125,45 @@ async def test_sources_are_found_among_peers_and_in_the_dht(tmp_path: Path) -> N
             while not await search.look(deadline_s=2):
                 await trio.sleep(0.01)
     assert [found.peer for found in search.found] == [source.peer_id] and search.found[0].model == shelf.here
+
+
+async def test_with_nobody_left_it_gives_up_and_says_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    class Nobody:
+        async def open(self, peer_id: PeerId, protocol: str, *, addresses: tuple[str, ...] = ()) -> ByteStream:
+            raise PeerUnreachable("The peer does not answer.")
+
+    file = OneFile(SHA256, len(BODY))
+    gone = FoundSource(PeerId("gone"), (), ModelHere((file,)))
+
+    async def find() -> list[FoundSource]:
+        return [gone]
+
+    sink = PieceFile(tmp_path / "ours.gguf", SHA256)
+    with pytest.raises(ExceptionGroup) as caught:
+        await FileFetch(Nobody(), file, sink=sink, on_progress=lambda _: None).run(find)
+    assert isinstance(innermost(caught.value), NoSources)
+
+
+async def test_a_source_that_promises_is_waited_for_but_not_for_ever(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    shelf = FakeShelf(tmp_path / "theirs", [BODY])
+    source = ModelSource(shelf, upload_bytes_per_s=0.0, is_open=lambda: False)
+
+    class Wire:
+        async def open(self, peer_id: PeerId, protocol: str, *, addresses: tuple[str, ...] = ()) -> ByteStream:
+            ours, theirs = stream_pair()
+            nursery.start_soon(source.serve, theirs, PeerId("asker"))
+            return ours
+
+    async def find() -> list[FoundSource]:
+        return [FoundSource(PeerId("paused"), (), shelf.here)]
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        sink = PieceFile(tmp_path / "ours.gguf", SHA256)
+        with pytest.raises(ExceptionGroup) as caught:
+            await FileFetch(Wire(), shelf.here.files[0], sink=sink, on_progress=lambda _: None).run(find)
+        nursery.cancel_scope.cancel()
+    assert isinstance(innermost(caught.value), NoSources)
+    assert LONGEST_PROMISE_S < trio.current_time() - began < LONGEST_PROMISE_S + 200
