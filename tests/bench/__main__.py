@@ -11,6 +11,7 @@ from typing import Any
 from tests.bench import (
     choice,
     choose,
+    discovery,
     engine,
     exchange,
     federation,
@@ -27,6 +28,7 @@ from tests.bench.report import Report
 BENCHES: dict[str, Callable[..., Report]] = {
     "choose": choose.run,
     "choice": choice.run,
+    "discovery": discovery.run,
     "engine": engine.run,
     "exchange": exchange.run,
     "federation": federation.run,
