@@ -12,6 +12,7 @@ from core.offer import Offer
 from p2p.identity import is_signed_by
 from p2p.messages import MAX_ADDRESS_CHARS, MAX_ADDRESSES, MAX_OFFERS_A_PEER, SignedOffer, offer_bytes
 
+UNSIGNED = "The offer is not signed by its peer."
 MAX_KNOWN = 4_096
 MAX_ENDED = 256
 MAX_LIFE_S = 3_600.0
@@ -31,7 +32,7 @@ def offer_fault(signed: SignedOffer, now: float) -> str | None:
     if len(signed.addresses) > MAX_ADDRESSES or any(len(a) > MAX_ADDRESS_CHARS for a in signed.addresses):
         return "The offer has too many addresses."
     if not is_signed_by(PeerId(offer.peer_id), offer_bytes(offer), signature=signed.signature):
-        return "The offer is not signed by its peer."
+        return UNSIGNED
     return None
 
 
@@ -71,7 +72,7 @@ class OfferBook:
         if offer.expires_at > now + MAX_SKEW_S or len(offer.model) > MAX_NAME_CHARS:
             return "The offer does not end now."
         if not is_signed_by(PeerId(offer.peer_id), offer_bytes(offer), signature=signed.signature):
-            return "The offer is not signed by its peer."
+            return UNSIGNED
         key = (offer.peer_id, offer.model)
         known = self._offers.get(key)
         if known is not None and _age(known.offer) <= _age(offer):

@@ -18,7 +18,7 @@ from p2p.address_book import KnownPeer
 from p2p.byte_stream import StreamBroken
 from p2p.identity import Identity
 from p2p.messages import MAX_ADDRESSES, QUERY_PROTOCOL, Offers, SignedOffer, Tell, offer_bytes
-from p2p.offer_book import OfferBook, freshest, offer_fault
+from p2p.offer_book import UNSIGNED, OfferBook, freshest, offer_fault
 from p2p.peer_choice import source_of, unasked_sources
 from p2p.protocol_error import RemoteProtocolError
 from p2p.query_stream import QueryDesk, ask, offers_of
@@ -211,7 +211,10 @@ class OfferExchange:
         now = self._swarm.now()
         offers = answer.offers if isinstance(answer, Offers) else ()
         others = [s for s in offers if s.offer.model == search.model and s.offer.peer_id != self._identity.peer_id]
-        good = [signed for signed in others if offer_fault(signed, now) is None]
+        faults = [offer_fault(signed, now) for signed in others]
+        if UNSIGNED in faults:
+            stream.blame()  # it hands on what it must have checked, or made up
+        good = [signed for signed, fault in zip(others, faults, strict=True) if fault is None]
         for signed in good:
             self._known.add(signed, now=now)
         search.add(good)

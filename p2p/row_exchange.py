@@ -27,6 +27,7 @@ from p2p.row_messages import (
     MAX_ROWS_BYTES,
     MAX_SETS,
     ROWS_PROTOCOL,
+    UNSIGNED,
     GetRows,
     Rows,
     SignedRows,
@@ -102,13 +103,14 @@ class RowExchange:
         """Take what this peer knows; how many sets were believed. Never raises for what the peer does."""
         try:
             with trio.fail_after(ANSWER_S):
-                answer = await _question(await peers.open(peer, ROWS_PROTOCOL))
+                stream = await peers.open(peer, ROWS_PROTOCOL)
+                answer = await _question(stream)
         except (PeerUnreachable, StreamBroken, RemoteProtocolError, trio.TooSlowError) as error:
             log.debug("%s did not tell its rows: %s", peer, error)
             return 0
-        return await self._believe(answer, peer)
+        return await self._believe(answer, stream, peer=peer)
 
-    async def _believe(self, answer: Rows, peer: PeerId) -> int:
+    async def _believe(self, answer: Rows, stream: ByteStream, *, peer: PeerId) -> int:
         today, before = self._today(), {signed.peer_id: signed for signed in self._book.newest(len(self._book))}
         believed = 0
         for signed in answer.sets[:MAX_SETS]:
@@ -116,6 +118,8 @@ class RowExchange:
                 continue
             if fault := self._book.add(signed, today=today):
                 log.debug("rows from %s are not believed: %s", peer, fault)
+                if fault == UNSIGNED:
+                    stream.blame()
                 return believed  # whoever hands on what he could have checked is not heard further
             believed += 1
             await self._ports.kept(signed)

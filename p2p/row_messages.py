@@ -18,6 +18,7 @@ MAX_QUESTION_BYTES = 1 << 10
 MAX_ROWS_BYTES = 1 << 20
 MAX_SETS = 32
 MAX_AGE_DAYS = 30
+UNSIGNED = "The rows are not signed by their peer."
 
 
 class GetRows(msgspec.Struct, frozen=True, tag="get_rows"):
@@ -56,5 +57,5 @@ def rows_fault(signed: SignedRows, *, today: int) -> str | None:
     if fault is not None:
         return fault
     if not is_signed_by(PeerId(signed.peer_id), rows_bytes(signed), signature=signed.signature):
-        return "The rows are not signed by their peer."
+        return UNSIGNED
     return None

@@ -178,6 +178,16 @@ async def test_a_peer_that_sends_garbage_again_and_again_is_banned_until_its_tim
         assert await _sees(stranger, provider)
 
 
+async def test_a_neighbour_that_hands_on_a_forged_offer_is_blamed() -> None:
+    async with market(FakeHost([])) as (meeting, provider, stranger):
+        (offer, *_) = await offers_found(stranger)
+        forged = msgspec.structs.replace(offer, offer=msgspec.structs.replace(offer.offer, slots=99, sequence=99))
+        meeting.offers._known._offers = {(provider.peer_id, "tiny"): forged}
+        await stranger.offers.find("tiny", deadline_s=2)
+        await until(lambda: stranger.swarm.trust.of(meeting.peer_id).points > 0)
+        assert stranger.swarm.trust.of(provider.peer_id).points == 0
+
+
 async def _sees(one: Member, other: Member) -> bool:
     """Whether a stream can be opened now; a connection may just be coming or going."""
     with trio.move_on_after(5):
