@@ -26,7 +26,8 @@ PROVIDE_AFTER_S = 5.0
 PROVIDE_EVERY_S = 1_800.0
 PROVIDE_S = 30.0
 BETWEEN_S = 1.0
-MOST_PROVIDED = 64
+# Of the 64 keys that a node keeps for one peer, the rest is for offers.
+MOST_PROVIDED = 48
 BYTES_PER_MEGABIT = 125_000
 
 Given = tuple[ModelCard, ModelVariant]

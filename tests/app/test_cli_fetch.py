@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -19,9 +20,11 @@ from core.network import Network, dump_network
 from p2p.model_messages import ModelHere, OneFile
 from tests.models import write_tiny_gguf
 from tests.p2p.model_peers import FakeShelf, a_source, manifest_of
-from tests.p2p.swarms import NETWORK, Member, a_member, running
+from tests.p2p.swarms import Member, a_member, running
 
 ROOT = Path(__file__).resolve().parents[2]
+ZERO = "0x" + "00" * 20
+NETWORK = Network("testnet", 1, "http://127.0.0.1:9", ZERO, ZERO, "TST", 6)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +32,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     yield write_tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf", hidden=512).read_bytes()
 
 
+def given(seed: int, shelf: FakeShelf, limit: float = 0.0) -> Member:
+    return a_source(seed, shelf, limit=limit, network=NETWORK.swarm_id)
+
+
 @asynccontextmanager
 async def network_of(tmp_path: Path, sources: list[Member]) -> AsyncIterator[Path]:
     """A network file whose bootstrap peers give the model away."""
     async with running(*sources):
         addresses = tuple(address for source in sources for address in source.swarm.addresses())
-        zero = "0x" + "00" * 20
-        network = Network(NETWORK, 1, "http://127.0.0.1:9", zero, zero, "TST", 6, bootstrap=addresses)
+        network = msgspec.structs.replace(NETWORK, bootstrap=addresses)
         path = tmp_path / "network.toml"
         path.write_bytes(dump_network(network))
         yield path
@@ -58,7 +64,7 @@ async def fetch(home: Path, network: Path, *words: str) -> subprocess.CompletedP
 async def test_a_model_comes_from_two_peers_into_the_store(tmp_path: Path, model: bytes) -> None:
     shelf = FakeShelf(tmp_path / "theirs", [model])
     home = tmp_path / "home"
-    async with network_of(tmp_path, [a_source(2, shelf), a_source(3, shelf)]) as network:
+    async with network_of(tmp_path, [given(2, shelf), given(3, shelf)]) as network:
         asked = await fetch(home, network, shelf.sha256)
         assert asked.returncode == 1 and "Licence, as they say: apache-2.0." in asked.stderr
         assert "--yes" in asked.stderr
@@ -76,7 +82,7 @@ async def test_a_model_comes_from_two_peers_into_the_store(tmp_path: Path, model
 async def test_a_fetch_that_is_killed_goes_on_from_there(tmp_path: Path, model: bytes) -> None:
     shelf = FakeShelf(tmp_path / "theirs", [model])
     home = tmp_path / "home"
-    slow = a_source(2, shelf, limit=len(model) / 4)
+    slow = given(2, shelf, limit=len(model) / 4)
     async with network_of(tmp_path, [slow]) as network:
         words = words_of(home, network, shelf.sha256, "--yes")
         process = await trio.to_thread.run_sync(
@@ -101,7 +107,7 @@ async def test_a_model_over_the_cap_is_refused_before_it_is_fetched(tmp_path: Pa
     home = tmp_path / "home"
     home.mkdir()
     (home / "settings.toml").write_text("storage_cap_gb = 0.001\n")
-    async with network_of(tmp_path, [a_source(2, shelf)]) as network:
+    async with network_of(tmp_path, [given(2, shelf)]) as network:
         refused = await fetch(home, network, shelf.sha256, "--yes")
     assert refused.returncode == 1 and "over their cap of 0.001 GB" in refused.stderr
     assert list(home.rglob("*.incomplete")) == []
@@ -109,7 +115,7 @@ async def test_a_model_over_the_cap_is_refused_before_it_is_fetched(tmp_path: Pa
 
 @pytest.mark.e2e
 async def test_what_nobody_gives_is_one_sentence(tmp_path: Path) -> None:
-    async with network_of(tmp_path, [a_member(2)]) as network:
+    async with network_of(tmp_path, [a_member(2, network=NETWORK.swarm_id)]) as network:
         refused = await fetch(tmp_path / "home", network, "no-such-model", "--yes")
     assert refused.returncode == 1
     assert refused.stderr.startswith("No peer offers a model called no-such-model now. Give its sha256")

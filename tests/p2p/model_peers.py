@@ -13,7 +13,7 @@ from core.piece_manifest import PIECE_BYTES, PieceManifest
 from p2p.byte_stream import ByteStream
 from p2p.model_messages import MODEL_PROTOCOL, ModelHere, OneFile
 from p2p.model_source import ModelSource, SharedFile
-from tests.p2p.swarms import Member, a_member
+from tests.p2p.swarms import NETWORK, Member, a_member
 
 
 def some_bytes(count: int, *, seed: int = 1) -> bytes:
@@ -88,9 +88,15 @@ class StoppingStream:
 
 
 def a_source(
-    seed: int, shelf: FakeShelf, bootstrap: tuple[str, ...] = (), *, stops_after: int | None = None, limit: float = 0.0
+    seed: int,
+    shelf: FakeShelf,
+    bootstrap: tuple[str, ...] = (),
+    *,
+    stops_after: int | None = None,
+    limit: float = 0.0,
+    network: str = NETWORK,
 ) -> Member:
-    member = a_member(seed, bootstrap)
+    member = a_member(seed, bootstrap, network=network)
     source = ModelSource(shelf, upload_bytes_per_s=limit, is_open=lambda: True)
 
     async def serve(stream: ByteStream, peer: PeerId) -> None:
