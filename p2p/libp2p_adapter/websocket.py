@@ -18,7 +18,14 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from p2p.libp2p_adapter.limits import READ_BYTES, UPGRADE_S, WRITE_S, ConnectionLimits, InboundCount
+from p2p.libp2p_adapter.limits import (
+    READ_BYTES,
+    UPGRADE_S,
+    WRITE_S,
+    ConnectionLimits,
+    InboundCount,
+    NewcomerRate,
+)
 from p2p.libp2p_adapter.tcp import Listener, Tcp, WholeWrites
 from p2p.libp2p_adapter.traffic import Traffic
 
@@ -131,6 +138,7 @@ class WebSocket(ITransport):  # type: ignore[misc]
         self._tcp = tcp
         self._traffic = traffic
         self._asking = InboundCount(limits)
+        self._newcomers = NewcomerRate(limits)
 
     async def dial(self, maddr: Multiaddr) -> Any:
         """Raises OpenConnectionError."""
@@ -159,10 +167,10 @@ class WebSocket(ITransport):  # type: ignore[misc]
 
     async def _upgraded(self, newcomer: WholeWrites) -> Any:
         """Its WebSocketBytes, which are as good as a socket's. Bounded in time, and in how many from one address may be
-        at it. Raises trio.BrokenResourceError."""
+        at it and how often. Raises trio.BrokenResourceError."""
         address = newcomer.get_remote_address()
         ip = address[0] if address else ""
-        if not self._asking.take(ip):
+        if not self._newcomers.admits(ip, now=trio.current_time()) or not self._asking.take(ip):
             self._traffic.refused_connections += 1
             raise trio.BrokenResourceError("too many newcomers of one address ask at once")
         try:
