@@ -73,7 +73,7 @@ def measure(size: int, *, is_quick: bool) -> Found:
     searches = [_searched(world) for _ in range(SEARCHES)]
     newcomers = [world.look_for_provider(world.join()) for _ in range(max(3, size // 20))]
     world.run(60)
-    asked = [search for search in (*searches, *newcomers) if search.took_s is not None or search.peer.is_up]
+    asked = [s for s in (*searches, *newcomers) if s.took_s is not None or (s.peer.is_up and s.is_served)]
     seen = sum(search.offers_seen for search in searches)
     rejoin_s, healed = _crash(world)
     return Found(
@@ -126,7 +126,8 @@ def _crash(world: World) -> tuple[float, list[tuple[float, float]]]:
         world.kill(peer)
     rounds = []
     for _ in range(HEALING_S):
-        rounds.append([world.look_for_provider(world.chance.choice(world.up())) for _ in range(LOOKERS)])
+        left = [peer for peer in peers if peer.is_up]
+        rounds.append([world.look_for_provider(world.chance.choice(left)) for _ in range(LOOKERS)])
         world.run(1.0)
     world.run(60)
     healed = [(float(second), 100 * _share_at_once(asked)) for second, asked in enumerate(rounds)]
@@ -134,7 +135,8 @@ def _crash(world: World) -> tuple[float, list[tuple[float, float]]]:
 
 
 def _share_at_once(asked: Sequence[Search]) -> float:
-    return sum(search.took_s is not None and search.took_s <= AT_ONCE_S for search in asked) / len(asked)
+    able = [search for search in asked if search.is_served and search.peer.is_up]
+    return sum(search.took_s is not None and search.took_s <= AT_ONCE_S for search in able) / max(1, len(able))
 
 
 def _took(searches: Sequence[Search]) -> list[float]:

@@ -55,11 +55,13 @@ class Peer:
 
 @dataclass
 class Search:
-    """One look for a provider: by whom, for what, since when, and how long it took (None: not found)."""
+    """One look for a provider: by whom, for what, since when, and how long it took (None: not found). is_served:
+    somebody serves the model."""
 
     peer: Peer
     model: int
     began: float
+    is_served: bool = True
     offers_seen: int = 0
     stale_seen: int = 0
     took_s: float | None = None
@@ -129,7 +131,9 @@ class World:
 
     def look_for_provider(self, peer: Peer) -> Search:
         """A peer looks for somebody that serves a model drawn by its popularity."""
-        search = Search(peer, self._model(), self.now)
+        model = self._model()
+        is_served = any(other.model == model and other is not peer for other in self.up())
+        search = Search(peer, model, self.now, is_served)
         self.searches.append(search)
         self._search(search)
         return search
