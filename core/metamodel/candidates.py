@@ -22,7 +22,7 @@ from core.plan import Plan
 MAX_CANDIDATES = 500
 MIN_OFFLOAD = 0.2
 _SLOTS = (4, 2, 1, 8, 16, 32)
-_GPU_CHUNKS = (512, 256)
+_GPU_CHUNKS = (512, 256, 128)
 _CPU_CHUNKS = (128, 64)
 _WHOLE = 0
 EXACT = "F16"

@@ -14,6 +14,8 @@ from core.metamodel.columns import Columns, Vector, columns
 from core.metamodel.features import HOST_BANDWIDTH_GBS, Case
 
 BUS_GBS = 16.0
+# What one more sequence adds on a processor, over what its weights take: measured on two cores (starling bench).
+HOST_SLOPE = 0.25
 SPARSE_LAUNCHES = 2.0
 _DENSE = 0.8
 
@@ -64,7 +66,8 @@ def step_seconds(c: Columns, k: ConstantColumns, *, batch: Vector) -> Vector:
     weights_s = memory_seconds(c, touched(c, batch=batch), reached=reached)
     cache_s = batch * c.kv_bytes_per_token * c.depth / reached
     arithmetic_s = 2 * c.active_parameters * (batch - 1) / (k.batch_matrix_share * c.matrix_tflops * 1e12 * c.gpus)
-    return np.asarray(weights_s + cache_s + arithmetic_s + launches(c) * k.layer_s)
+    hosted_s = c.host_share * c.active_bytes / (HOST_BANDWIDTH_GBS * 1e9) * HOST_SLOPE * (batch - 1)
+    return np.asarray(weights_s + cache_s + (1 - c.host_share) * arithmetic_s + hosted_s + launches(c) * k.layer_s)
 
 
 def prefill_speeds(c: Columns, k: ConstantColumns) -> Vector:
