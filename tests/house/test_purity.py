@@ -31,8 +31,8 @@ PURE = {
     "p2p.path", "p2p.punch_limit", "p2p.relay_book", "p2p.reach", "p2p.reach_messages",
     "p2p.address_book", "p2p.peer_address", "p2p.peer_record", "p2p.peer_messages", "p2p.peer_choice", "p2p.clock_skew",
     "p2p.wakefulness", "core.network_words", "core.network", "core.peer_seen", "core.fair_share",
-    "p2p.peer_score", "p2p.job_answer", "p2p.job_record", "p2p.token_bucket", "p2p.trust", "p2p.candidates", "p2p.audit",
-    "app.control_protocol", "app.gui.presenter",
+    "p2p.peer_score", "p2p.job_answer", "p2p.job_record", "p2p.token_bucket", "p2p.trust", "p2p.candidates",
+    "p2p.audit", "app.control_protocol", "app.gui.presenter",
 }  # fmt: skip
 IMPURE = {
     "time", "random", "secrets", "uuid", "os", "sys", "asyncio", "trio", "anyio", "socket", "subprocess", "threading",
