@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import trio
 
 from app.cli import reach, send
 from app.cli_models import home_settings
-from app.cli_plan_text import outlook_object, outlook_text
+from app.cli_plan_text import Telling, outlook_object, outlook_text
 from app.cli_words import SIZES
 from app.control_client import ControlLinkLost, EngineNotRunning
 from app.lockfile import EngineLock, HomeLocked
@@ -55,7 +56,11 @@ KNOWN = (
 
 def run_plan_word(arguments: argparse.Namespace, home: Home) -> int:
     """One look, or one plan kept or let go; 0 when it was done."""
+    if arguments.model and arguments.shape:
+        print("Give a model or --shape, not both.", file=sys.stderr)
+        return 2
     try:
+        _check_keeping(arguments)
         if arguments.unpin:
             return _command(c.UnpinPlan(_card(arguments, home).model), home)
         return _look(arguments, home)
@@ -64,6 +69,27 @@ def run_plan_word(arguments: argparse.Namespace, home: Home) -> int:
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge
         print(trouble_of(error, known=KNOWN), file=sys.stderr)
         return 1
+
+
+def _check_keeping(arguments: argparse.Namespace) -> None:
+    """Only a model of this home can have a plan that is kept. Raises Trouble."""
+    if not (arguments.pin or arguments.unpin):
+        return
+    what = "size" if arguments.shape else "card" if arguments.model.endswith(".json") else ""
+    if what:
+        add = "add a model with `starling models add FILE`, then keep its plan."
+        raise Trouble(f"A {what} is not a model: {add}")
+    if arguments.device:
+        raise Trouble("A described computer serves nothing. Leave --device out to keep a plan on this one.")
+
+
+def _asked(arguments: argparse.Namespace, card: ModelCard) -> str:
+    """The command that asks the same again."""
+    meant = ["--shape", arguments.shape] if arguments.shape else [arguments.model or card.model]
+    words = ["starling", "plan", *meant]
+    words += ["--device", arguments.device] if arguments.device else []
+    words += ["--quality", arguments.quality] if arguments.quality else []
+    return shlex.join(words)
 
 
 def _look(arguments: argparse.Namespace, home: Home) -> int:
@@ -78,8 +104,11 @@ def _look(arguments: argparse.Namespace, home: Home) -> int:
     model.experience = Experience(state.speeds, question.machine.runtime)
     look = outlook(model, question)
     if arguments.pin:
-        return _pin(look, arguments.pin, home=home, is_here=shown is None)
-    print(json.dumps(outlook_object(look)) if arguments.json else outlook_text(look, is_all=arguments.all))
+        return _pin(look, arguments.pin, home=home)
+    asked = _asked(arguments, card)
+    is_keepable = shown is None and not arguments.shape and not arguments.model.endswith(".json")
+    telling = Telling(asked, is_all=arguments.all, is_keepable=is_keepable)
+    print(json.dumps(outlook_object(look)) if arguments.json else outlook_text(look, telling))
     if arguments.picture:
         from app.cli_plan_picture import write_picture
 
@@ -128,7 +157,7 @@ def _card_of(path: Path) -> ModelCard:
 def _described(name: str) -> Described:
     """A file, or one of the examples by its bare name. Raises DescriptionError or OSError."""
     path = Path(name)
-    example = asset_path(f"{EXAMPLES}/{name}.json")
+    example = asset_path(f"{EXAMPLES}/{name.lower()}.json")
     if not path.exists() and path.name == name and example.exists():
         path = example
     if not path.exists():
@@ -158,9 +187,7 @@ async def _stored(home: Home) -> NodeState:
         store.close()
 
 
-def _pin(look: Outlook, number: int, *, home: Home, is_here: bool) -> int:
-    if not is_here:
-        raise Trouble("A described computer serves nothing. Leave --device out to keep a plan on this one.")
+def _pin(look: Outlook, number: int, *, home: Home) -> int:
     if isinstance(look.choice, NoPlan):
         raise Trouble(look.choice.reason)
     if number > len(look.ranked):

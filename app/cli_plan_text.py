@@ -28,13 +28,21 @@ _MEASURED = _HEADS.index("MEASURED")
 _WORDS = {_HEADS.index(name) for name in ("TYPE", "RUNS ON", "QUALITY LOST", "")}
 
 
-def outlook_text(look: Outlook, *, is_all: bool) -> str:
+class Telling(msgspec.Struct, frozen=True):
+    """How it is told: asked is the command that asks the same; is_keepable: one of these plans can be kept."""
+
+    asked: str
+    is_all: bool = False
+    is_keepable: bool = False
+
+
+def outlook_text(look: Outlook, telling: Telling) -> str:
     """The whole answer for people."""
     question = look.question
     head = f"How to serve {question.card.title} on {machine_words(question.machine)}"
     if isinstance(look.choice, NoPlan):
         return "\n\n".join([head, look.choice.reason, *([_changes(look)] if look.changes else [])])
-    parts = [head, _table(look, is_all=is_all), _legend(look, is_all=is_all), _chosen(look, look.choice)]
+    parts = [head, _table(look, is_all=telling.is_all), _legend(look, telling), _chosen(look, look.choice)]
     return "\n\n".join([*parts, _changes(look)])
 
 
@@ -155,11 +163,11 @@ def _switches(plan: Plan) -> list[str]:
     return [words for words, is_so in named.items() if is_so]
 
 
-def _legend(look: Outlook, *, is_all: bool) -> str:
-    model = look.question.card.model
+def _legend(look: Outlook, telling: Telling) -> str:
     count = len(look.ranked)
-    rest = "" if is_all else f" These are the best of each kind of {count}; --all lists every one."
-    keep = f" `starling plan {model} --pin NUMBER` keeps the one of that number."
+    rest = f" These are the best of each kind of {count}; `{telling.asked} --all` lists every one."
+    rest = "" if telling.is_all else rest
+    keep = f" `{telling.asked} --pin NUMBER` keeps the one of that number." if telling.is_keepable else ""
     return (
         "Speeds are in tokens per second: ONE JOB is expected of a job alone, AT LEAST is what is promised,\n"
         f"ALL SLOTS is expected of all jobs together.{rest}\n"

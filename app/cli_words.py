@@ -13,6 +13,11 @@ from core import commands as c
 from core.job import QualityClass
 
 SIZES = ("1b", "3b", "8b", "14b", "32b", "70b")
+DEVICE_HELP = (
+    "plan for another computer: an example (gpu-8gb, gpu-24gb) or a JSON file such as "
+    '{"name": "RTX 3060", "memory_gib": 12, "bandwidth_gbs": 360, "matrix_tflops": 51}'
+)
+
 
 def model_words(words: argparse._SubParsersAction[argparse.ArgumentParser], add_home: Callable[..., None]) -> None:
     """Add `models` and its deeds."""
@@ -61,8 +66,9 @@ def plan_word(words: argparse._SubParsersAction[argparse.ArgumentParser], add_ho
     """Add `plan`."""
     plan = words.add_parser("plan", help="which way to serve a model is best here, why, and what would change it")
     plan.add_argument("model", nargs="?", default="", metavar="MODEL", help="its name, or a card's JSON file")
-    plan.add_argument("--shape", choices=SIZES, default="", help="plan for a usual model of this size instead")
-    plan.add_argument("--device", default="", metavar="FILE", help="plan for the computer described in it (JSON)")
+    shape = plan.add_argument("--shape", type=str.lower, choices=SIZES, default="")
+    shape.help = "plan for a usual model of this size instead"
+    plan.add_argument("--device", default="", metavar="FILE", help=DEVICE_HELP)
     classes = tuple(quality.value for quality in QualityClass)
     plan.add_argument("--quality", choices=classes, default="", help="what jobs ask for (default: your setting)")
     plan.add_argument("--all", action="store_true", help="list every plan that was weighed")

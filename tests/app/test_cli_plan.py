@@ -79,10 +79,11 @@ def test_a_card_in_a_file_is_planned_for(tmp_path: Path, capsys: pytest.CaptureF
         (["plan"], "There is no model here yet"),
         (["plan", "nothing"], "There is no model nothing here"),
         (["plan", "--shape", "8b", "--device", "nowhere.json"], "There is no file nowhere.json"),
-        (["plan", "--shape", "8b", "--device", "gpu-8gb", "--pin"], "Leave --device out"),
+        (["plan", "--shape", "8b", "--device", "gpu-8gb", "--pin"], "A size is not a model: add a model with"),
+        (["plan", "some", "--device", "gpu-8gb", "--pin"], "Leave --device out"),
         (["plan", "--shape", "8b", "--device", "gpu-8gb", "--picture", "x.gif"], "neither in .svg nor in .png"),
     ],
-    ids=["no model", "an unknown one", "no file", "a pin elsewhere", "another picture"],
+    ids=["no model", "an unknown one", "no file", "a pin of a size", "a pin elsewhere", "another picture"],
 )
 def test_what_makes_no_sense_is_one_sentence(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -126,3 +127,13 @@ def pinned(home: Path) -> list[str]:
         return [plan.quantization for plan in Journal(store).state.pins.values()]
     finally:
         store.close()
+
+
+def test_a_model_and_a_size_are_not_asked_for_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ask(capsys, tmp_path, "plan", "demo", "--shape", "8b")
+    assert (code, out, err) == (2, "", "Give a model or --shape, not both.\n")
+
+
+def test_what_cannot_be_kept_is_not_offered_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ask(capsys, tmp_path, "plan", "--shape", "8B", "--device", "GPU-8GB")
+    assert "--pin" not in out and "starling plan --shape 8b --device GPU-8GB --all" in " ".join(out.split())
