@@ -50,7 +50,7 @@ from core.trouble import Trouble, trouble_of
 PRIOR = "metamodel/prior.json"
 EXAMPLES = "metamodel/devices"
 KNOWN = (
-    HomeLocked, ModelStoreError, SettingsError, StoreError, ControlLinkLost, DescriptionError, CannotServe, OSError,
+    HomeLocked, ModelStoreError, SettingsError, StoreError, ControlLinkLost, CannotServe, OSError,
 )  # fmt: skip
 
 
@@ -155,15 +155,22 @@ def _card_of(path: Path) -> ModelCard:
 
 
 def _described(name: str) -> Described:
-    """A file, or one of the examples by its bare name. Raises DescriptionError or OSError."""
+    """A file, or one of the examples by its bare name. Raises Trouble."""
     path = Path(name)
     example = asset_path(f"{EXAMPLES}/{name.lower()}.json")
     if not path.exists() and path.name == name and example.exists():
         path = example
     if not path.exists():
         known = ", ".join(sorted(found.stem for found in asset_path(EXAMPLES).glob("*.json")))
-        raise Trouble(f"There is no file {name}. The examples are {known}.")
-    return described(path.read_bytes())
+        raise Trouble(f"There is no file {name} that describes a device. The examples are {known}.")
+    try:
+        return described(path.read_bytes())
+    except DescriptionError as error:
+        raise Trouble(f"{name} describes no device. {error}") from error
+    except IsADirectoryError as error:
+        raise Trouble(f"{name} is a folder. Give the JSON file that describes the device.") from error
+    except OSError as error:
+        raise Trouble(f"{name} cannot be read: {str(error.strerror).lower()}.") from error
 
 
 def _state(home: Home) -> NodeState:

@@ -6,11 +6,12 @@ Pure: text in, values out. The format is in assets/metamodel/devices/README.md. 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Any
 
 import msgspec
 
 from core.device import Device, DeviceKind, Machine
+from core.metamodel.described_fields import DEVICE_FIELDS, MACHINE_FIELDS, Field, checked
 from core.metamodel.features import HOST_BANDWIDTH_GBS, HOST_MATRIX_TFLOPS, Rates
 
 GIB = 1 << 30
@@ -18,9 +19,7 @@ _FREE_OF_GPU = 0.94
 _FREE_OF_RAM = 0.75
 # As llama.cpp numbers the devices of a backend.
 _PREFIXES = {"METAL": "MTL", "VULKAN": "Vulkan", "ROCM": "ROCm"}
-Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
-Amount = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+_TOO_MANY = 16
 
 
 class DescriptionError(Exception):
@@ -34,34 +33,54 @@ class Described(msgspec.Struct, frozen=True):
     nominal: dict[str, Rates]
 
 
-class _Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: Name
-    memory_gib: Positive
-    bandwidth_gbs: Positive
-    matrix_tflops: Positive
+class _Device(msgspec.Struct, frozen=True):
+    name: str
+    memory_gib: float
+    bandwidth_gbs: float
+    matrix_tflops: float
     kind: DeviceKind = DeviceKind.GPU
     backend: str = ""
-    free_gib: Amount | None = None
-    power_w: Amount = 0.0
+    free_gib: float | None = None
+    power_w: float = 0.0
 
 
-class _Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    devices: Annotated[tuple[_Device, ...], msgspec.Meta(min_length=1, max_length=16)]
-    cpu_cores: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
-    ram_gib: Positive = 16.0
-    free_ram_gib: Amount | None = None
+class _Machine(msgspec.Struct, frozen=True):
+    devices: tuple[_Device, ...]
+    cpu_cores: int = 8
+    ram_gib: float = 16.0
+    free_ram_gib: float | None = None
     torch: str = ""
 
 
 def described(text: bytes) -> Described:
     """The computer of this JSON: a machine, or one device alone. Raises DescriptionError."""
+    if not text.strip():
+        raise DescriptionError("The file is empty.")
     try:
         plain = msgspec.json.decode(text)
-        is_machine = isinstance(plain, dict) and "devices" in plain
-        found = msgspec.convert(plain if is_machine else {"devices": [plain]}, _Machine)
-    except msgspec.MsgspecError as error:
-        raise DescriptionError(f"The description of the device is not usable: {error}.") from error
-    return _read(found)
+    except msgspec.DecodeError as error:
+        raise DescriptionError("This is not JSON.") from error
+    if not isinstance(plain, dict):
+        raise DescriptionError("A device is described by one JSON object, in braces.")
+    whole = plain if "devices" in plain else {"devices": [plain]}
+    rows = whole["devices"]
+    if not isinstance(rows, list) or not 1 <= len(rows) <= _TOO_MANY:
+        raise DescriptionError(f"devices must be a list of 1 to {_TOO_MANY} devices.")
+    devices = []
+    for number, row in enumerate(rows, start=1):
+        where = f"Device {number}: " if len(rows) > 1 else ""
+        if not isinstance(row, dict):
+            raise DescriptionError(f"{where}A device is described by one JSON object, in braces.")
+        devices.append(_Device(**_checked(row, DEVICE_FIELDS, where=where)))
+    of_machine = {name: value for name, value in whole.items() if name != "devices"}
+    return _read(_Machine(tuple(devices), **_checked(of_machine, MACHINE_FIELDS, where="")))
+
+
+def _checked(plain: dict[str, Any], fields: tuple[Field, ...], *, where: str) -> dict[str, Any]:
+    try:
+        return checked(plain, fields)
+    except ValueError as error:
+        raise DescriptionError(f"{where}{error}") from error
 
 
 def _read(found: _Machine) -> Described:

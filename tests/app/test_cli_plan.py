@@ -78,7 +78,7 @@ def test_a_card_in_a_file_is_planned_for(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["plan"], "There is no model here yet"),
         (["plan", "nothing"], "There is no model nothing here"),
-        (["plan", "--shape", "8b", "--device", "nowhere.json"], "There is no file nowhere.json"),
+        (["plan", "--shape", "8b", "--device", "nowhere.json"], "There is no file nowhere.json that describes"),
         (["plan", "--shape", "8b", "--device", "gpu-8gb", "--pin"], "A size is not a model: add a model with"),
         (["plan", "some", "--device", "gpu-8gb", "--pin"], "Leave --device out"),
         (["plan", "--shape", "8b", "--device", "gpu-8gb", "--picture", "x.gif"], "neither in .svg nor in .png"),
@@ -137,3 +137,22 @@ def test_a_model_and_a_size_are_not_asked_for_at_once(tmp_path: Path, capsys: py
 def test_what_cannot_be_kept_is_not_offered_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = ask(capsys, tmp_path, "plan", "--shape", "8B", "--device", "GPU-8GB")
     assert "--pin" not in out and "starling plan --shape 8b --device GPU-8GB --all" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "The file is empty."), ("{", "This is not JSON."), ('{"name": "A"}', "memory_gib is missing: its memory in")],
+    ids=["empty", "no JSON", "half a device"],
+)
+def test_a_description_that_is_of_no_use_is_named(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "card.json"
+    file.write_text(text)
+    code, out, err = ask(capsys, tmp_path, *EIGHT, str(file))
+    assert (code, out) == (1, "") and err.startswith(f"{file} describes no device. ") and said in err
+
+
+def test_a_folder_is_no_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = ask(capsys, tmp_path, *EIGHT, str(tmp_path))
+    assert code == 1 and "is a folder" in err and "Errno" not in err
