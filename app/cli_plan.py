@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,8 @@ import trio
 
 from app.cli import reach, send
 from app.cli_models import home_settings
-from app.cli_plan_text import Telling, outlook_object, outlook_text
+from app.cli_plan_table import Telling
+from app.cli_plan_text import outlook_object, outlook_text, reason_words, warning_words, whole_words
 from app.cli_words import SIZES
 from app.control_client import ControlLinkLost, EngineNotRunning
 from app.lockfile import EngineLock, HomeLocked
@@ -49,6 +51,7 @@ from core.trouble import Trouble, trouble_of
 
 PRIOR = "metamodel/prior.json"
 EXAMPLES = "metamodel/devices"
+UNKNOWN_COLUMNS, FEWEST_COLUMNS, MOST_COLUMNS = 100, 60, 120
 KNOWN = (
     HomeLocked, ModelStoreError, SettingsError, StoreError, ControlLinkLost, CannotServe, OSError,
 )  # fmt: skip
@@ -104,11 +107,12 @@ def _look(arguments: argparse.Namespace, home: Home) -> int:
     model.experience = Experience(state.speeds, question.machine.runtime)
     look = outlook(model, question)
     if arguments.pin:
-        return _pin(look, arguments.pin, home=home)
+        return _pin(look, arguments, home=home)
     asked = _asked(arguments, card)
     is_keepable = shown is None and not arguments.shape and not arguments.model.endswith(".json")
-    telling = Telling(asked, is_all=arguments.all, is_keepable=is_keepable)
-    print(json.dumps(outlook_object(look)) if arguments.json else outlook_text(look, telling))
+    telling = Telling(asked, is_all=arguments.all, is_keepable=is_keepable, width=_width())
+    is_all = arguments.all
+    print(json.dumps(outlook_object(look, is_all=is_all)) if arguments.json else outlook_text(look, telling))
     if arguments.picture:
         from app.cli_plan_picture import write_picture
 
@@ -194,13 +198,31 @@ async def _stored(home: Home) -> NodeState:
         store.close()
 
 
-def _pin(look: Outlook, number: int, *, home: Home) -> int:
+def _width() -> int:
+    """Of a line: the terminal's less one letter, within what can be read."""
+    columns = shutil.get_terminal_size((UNKNOWN_COLUMNS, 24)).columns
+    return min(max(columns, FEWEST_COLUMNS), MOST_COLUMNS) - 1
+
+
+def _pin(look: Outlook, arguments: argparse.Namespace, *, home: Home) -> int:
+    """Keep the plan of this number, and say which one that is."""
+    number, model = arguments.pin, look.question.card.model
     if isinstance(look.choice, NoPlan):
-        raise Trouble(look.choice.reason)
+        raise Trouble(reason_words(look))
     if number > len(look.ranked):
-        model = look.question.card.model
         raise Trouble(f"There are {len(look.ranked)} plans; `starling plan {model} --all` lists them.")
-    return _command(c.PinPlan(look.ranked[number - 1].plan), home)
+    row = look.ranked[number - 1]
+    code = _command(c.PinPlan(row.plan), home)
+    if code:
+        return code
+    whole, warning = whole_words(row.plan, look.question), warning_words(row, look.question)
+    undo = f"starling plan {model} --unpin"
+    if arguments.json:
+        print(json.dumps({"number": number, "pinned": msgspec.to_builtins(row.plan), "warning": warning, "undo": undo}))
+        return 0
+    said = f"Number {number}: {whole}.", f"Warning: {warning}" if warning else "", f"`{undo}` ends that."
+    print("\n".join(filter(None, said)), file=sys.stderr)
+    return 0
 
 
 def _command(command: c.PinPlan | c.UnpinPlan, home: Home) -> int:

@@ -6,60 +6,50 @@ Pure: an outlook in, text out.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from app.cli_plan_table import Telling, earns_percent, legend, shown_rows, switches, table, where_words
 from core.device import DeviceKind, Machine
-from core.metamodel.choice import Ranked, Verdict, step_s
+from core.metamodel.alternatives import GIB, speed_words
+from core.metamodel.choice import Ranked, Verdict
+from core.metamodel.goal import JobMix
 from core.metamodel.outlook import Outlook, Question, best_of_each_kind
 from core.plan import Choice, NoPlan, Plan, plan_words
 
-SHOWN = 10
-WIDTH = 110
-GB = 1e9
-_QUALITY = ((0.0006, "none"), (0.006, "hardly any"), (0.032, "little"), (0.11, "some"))
-_HEADS = (
-    "#", "TYPE", "RUNS ON", "SLOTS", "ONE JOB", "MEASURED", "AT LEAST", "ALL SLOTS", "MEMORY", "QUALITY LOST", "EARNS",
-    "",
-)  # fmt: skip
-_MEASURED = _HEADS.index("MEASURED")
-_WORDS = {_HEADS.index(name) for name in ("TYPE", "RUNS ON", "QUALITY LOST", "")}
-
-
-class Telling(msgspec.Struct, frozen=True):
-    """How it is told: asked is the command that asks the same; is_keepable: one of these plans can be kept."""
-
-    asked: str
-    is_all: bool = False
-    is_keepable: bool = False
+_LESS_THAN_A_PROGRAM = GIB
+_MOST_MISSING = "more than 30 GiB"
 
 
 def outlook_text(look: Outlook, telling: Telling) -> str:
     """The whole answer for people."""
     question = look.question
-    head = f"How to serve {question.card.title} on {machine_words(question.machine)}"
+    head = [textwrap.fill(f"How to serve {question.card.title} on {machine_words(question.machine)}", telling.width)]
+    head += [_lines([("Kept", kept_words(look))], width=telling.width)] if question.pinned else []
+    changes = [_changes(look, width=telling.width)]
     if isinstance(look.choice, NoPlan):
-        return "\n\n".join([head, look.choice.reason, *([_changes(look)] if look.changes else [])])
-    parts = [head, _table(look, is_all=telling.is_all), _legend(look, telling), _chosen(look, look.choice)]
-    return "\n\n".join([*parts, _changes(look)])
+        reason = textwrap.fill(reason_words(look), telling.width)
+        return "\n\n".join([*head, reason, *(changes if look.changes else [])])
+    rows = shown_rows(look, is_all=telling.is_all)
+    told = [table(look, rows, width=telling.width), legend(look, rows, telling=telling)]
+    return "\n\n".join([*head, *told, _chosen(look, look.choice, width=telling.width), *changes])
 
 
-def outlook_object(look: Outlook) -> dict[str, Any]:
-    """The whole answer for programs; speeds in tokens per second, memory in bytes, rewards in smallest units."""
+def outlook_object(look: Outlook, *, is_all: bool) -> dict[str, Any]:
+    """The whole answer for programs; units are in the names, those of rewards and prices are the token's smallest."""
     question, choice = look.question, look.choice
     made = choice if isinstance(choice, Choice) else None
     return {
         "model": question.card.model,
         "machine": msgspec.to_builtins(question.machine),
-        "goal": msgspec.to_builtins(question.goal),
+        "goal": _named(msgspec.to_builtins(question.goal)),
         "candidates": len(look.ranked),
         "chosen": _row_object(look.ranked[0], 1, look=look) if made else None,
-        "reason": choice.reason,
+        "reason": reason_words(look),
         "measured_decode_tokens_per_s": made.measured_decode_tokens_per_s if made else 0.0,
         "pinned": msgspec.to_builtins(question.pinned),
-        "ranked": [_row_object(row, place, look=look) for place, row in enumerate(look.ranked, start=1)],
+        "ranked": [_row_object(row, n, look=look) for n, row in (shown_rows(look, is_all=is_all) if made else ())],
         "would_change": [msgspec.to_builtins(change) for change in look.changes],
     }
 
@@ -67,135 +57,118 @@ def outlook_object(look: Outlook) -> dict[str, Any]:
 def machine_words(machine: Machine) -> str:
     """The device that counts, and what is free of it."""
     first = machine.devices[0]
-    free = f"{first.free_bytes / GB:.1f} of {first.memory_bytes / GB:.1f} GB free"
+    free = f"{first.free_bytes / GIB:.1f} of {first.memory_bytes / GIB:.1f} GiB free"
     alike = sum(d.kind is not DeviceKind.CPU for d in machine.devices)
     more = f" and {alike - 1} more" if alike > 1 else ""
     return f"{first.name}{more} ({free})"
 
 
-def pinned_words(question: Question) -> str:
-    """What is kept, or nothing."""
+def whole_words(plan: Plan, question: Question) -> str:
+    """The plan whole."""
+    slots = "1 slot" if plan.slots == 1 else f"{plan.slots} slots"
+    read = [f"prompts read {plan.prefill_chunk} tokens at a time"] if plan.prefill_chunk else []
+    cache = ["F16 cache"] if plan.kv_type == "F16" else []
+    shared = ["shared beginnings kept"] if plan.prefix_cache else []
+    room = f"{slots} of {plan.slot_context_tokens:,} tokens each"
+    where = f"on {where_words(plan, question)}" if plan.more_devices else f"on the {where_words(plan, question)}"
+    odd = [words.partition(":")[0] for words in switches(plan)]
+    return ", ".join([plan.quantization, where, room, *cache, *read, *shared, *odd])
+
+
+def warning_words(row: Ranked, question: Question) -> str:
+    """What speaks against keeping a plan, or nothing."""
+    if row.verdict is Verdict.QUALITY:
+        return f"It loses more quality than {question.goal.quality.value} jobs accept."
+    return "It is slower than jobs ask." if row.verdict is Verdict.SLOW else ""
+
+
+def kept_words(look: Outlook) -> str:
+    """The plan that is kept, what it is predicted to do, and how to let it go."""
+    question, row = look.question, look.kept
     if question.pinned is None:
         return ""
-    undo = f"`starling plan {question.card.model} --unpin`"
-    return f"You keep {plan_words(question.pinned)} for this model, whatever is listed here; {undo} ends that."
+    undo = f"`starling plan {question.card.model} --unpin` ends that."
+    if row is None:
+        return f"{plan_words(question.pinned)}, whose device is not in this computer. {undo}"
+    number = next((f"number {n}, " for n, other in enumerate(look.ranked, start=1) if other.plan == row.plan), "")
+    one, low = (speed_words(s) for s in (row.estimate.decode_tokens_per_s, row.estimate.decode_low_tokens_per_s))
+    speed = f"predicted about {one} tok/s for one job, at least {low}"
+    warning = warning_words(row, question)
+    said = f"{number}{whole_words(row.plan, question)}: {speed}."
+    said += f" Warning: {warning[:1].lower()}{warning[1:]}" if warning else ""
+    return f"{said} You keep it, whatever is listed here; {undo}"
 
 
-def _table(look: Outlook, *, is_all: bool) -> str:
-    every = list(enumerate(look.ranked, start=1))
-    shown = every if is_all else best_of_each_kind(look.ranked)[:SHOWN]
-    kept = [(place, row) for place, row in every if row.plan == look.question.pinned]
-    shown = sorted(dict((*shown, *kept)).items())
+def reason_words(look: Outlook) -> str:
+    """Why this plan, or why none; agrees with the table."""
+    choice, question = look.choice, look.question
+    if isinstance(choice, NoPlan):
+        return choice.reason if look.ranked else _missing_words(look)
     best = look.ranked[0]
-    rows = [_HEADS, *(_cells(place, row, best=best, look=look) for place, row in shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    is_known = any(row[_MEASURED] for row in rows[1:])
-    return "\n".join(_line(row, widths, has_measured=is_known) for row in rows)
+    if best.estimate.reward_per_hour <= 0:
+        cost = "Serving this model here would cost you money; pick a smaller one."
+        return f"{plan_words(best.plan)} costs least, though its power costs more than it earns. {cost}"
+    others = [(n, r) for n, r in best_of_each_kind(look.ranked) if r.verdict is best.verdict]
+    others = [(n, r) for n, r in others if r.plan.quantization != best.plan.quantization]
+    is_topped = any(r.estimate.reward_per_hour > best.estimate.reward_per_hour for _, r in others)
+    why = "loses least quality of those that earn most here" if is_topped else "earns most here"
+    said = f"{plan_words(best.plan)} {why}, within the {question.goal.quality.value} quality budget"
+    if others:
+        number, other = max(others, key=lambda o: o[1].estimate.reward_per_hour)
+        said += f"; next best is {_against(best, other, number=number)}"
+    late = "; it will miss the response times that fast jobs ask for" if best.verdict is Verdict.SLOW else ""
+    return f"{said}{late}."
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], *, has_measured: bool) -> str:
-    padded = (
-        cell.ljust(width) if column in _WORDS else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        if column != _MEASURED or has_measured
+def _against(best: Ranked, other: Ranked, *, number: int) -> str:
+    name = f"number {number}, {other.plan.quantization}"
+    if other.estimate.reward_per_hour <= 0:
+        return f"{name}, whose power would cost more than it earns"
+    less = 100 - earns_percent(other, best)
+    amount = f"{abs(less)} % {'less' if less > 0 else 'more'}" if less else "about the same"
+    return f"{name}, expected to earn {amount}"
+
+
+def _missing_words(look: Outlook) -> str:
+    more = next((change.more_bytes for change in look.changes if change.more_bytes), 0)
+    amount = f"{more / GIB:.1f} GiB" if more else _MOST_MISSING
+    first = look.question.machine.devices[0]
+    memory = "RAM" if first.kind is DeviceKind.CPU else "GPU memory"
+    free = f"{first.free_bytes / GIB:.1f} GiB are free"
+    close = "Close other programs or pick" if 0 < more < _LESS_THAN_A_PROGRAM else "Pick"
+    return f"No quantization of this model fits: {amount} of {memory} are missing ({free}). {close} a smaller model."
+
+
+def _chosen(look: Outlook, choice: Choice, *, width: int) -> str:
+    question, kept = look.question, look.kept
+    estimate = choice.estimate if kept is None else kept.estimate
+    measured = choice.measured_decode_tokens_per_s if kept is None else look.measured(kept.plan)
+    one, low, high = (
+        speed_words(speed)
+        for speed in (estimate.decode_tokens_per_s, estimate.decode_low_tokens_per_s, estimate.decode_high_tokens_per_s)
     )
-    return "  ".join(padded).rstrip()
-
-
-def _cells(place: int, row: Ranked, *, best: Ranked, look: Outlook) -> tuple[str, ...]:
-    plan, estimate = row.plan, row.estimate
-    measured = look.measured(plan)
-    together = plan.slots / step_s(estimate, plan.slots)
-    income = best.estimate.reward_per_hour
-    share = f"{100 * estimate.reward_per_hour / income:.0f} %" if estimate.reward_per_hour > 0 else "loses"
-    return (
-        str(place),
-        plan.quantization,
-        _where(plan, look.question),
-        str(plan.slots),
-        f"{estimate.decode_tokens_per_s:.0f}",
-        f"{measured:.0f}" if measured else "",
-        f"{estimate.decode_low_tokens_per_s:.0f}",
-        f"{together:.0f}",
-        _size(estimate.memory_bytes),
-        _quality_words(estimate.kl_divergence),
-        share,
-        _remark(row, is_chosen=row is best, pinned=look.question.pinned),
-    )
-
-
-def _size(bytes_: int) -> str:
-    return f"{bytes_ / GB:.1f} GB" if bytes_ >= GB else f"{bytes_ / 1e6:.0f} MB"
-
-
-def _where(plan: Plan, question: Question) -> str:
-    layers = question.card.layers + 1
-    place = "GPU" if plan.gpu_layers else "processor"
-    if plan.more_devices:
-        place = f"{1 + len(plan.more_devices)} GPUs"
-    if 0 < plan.gpu_layers < layers:
-        place = f"{place}, {plan.gpu_layers} of {layers} layers"
-    return place if plan.runtime == "llama.cpp" else f"{place}, {plan.runtime}"
-
-
-def _quality_words(divergence: float) -> str:
-    return next((words for most, words in _QUALITY if divergence <= most), "much")
-
-
-def _remark(row: Ranked, *, is_chosen: bool, pinned: Plan | None) -> str:
-    marks = ["chosen"] if is_chosen else []
-    marks += ["kept by you"] if row.plan == pinned else []
-    marks += [row.verdict.value] if row.verdict is not Verdict.GOOD else []
-    marks += _switches(row.plan)
-    return ", ".join(marks)
-
-
-def _switches(plan: Plan) -> list[str]:
-    """What is not as usual."""
-    named = {
-        f"{plan.kv_type} cache": plan.kv_type != "F16",
-        "whole prompts": plan.prefill_chunk == 0,
-        "batches start together": not plan.continuous_batching,
-        "one cache for all slots": plan.unified_kv,
-        f"{plan.draft_tokens} tokens guessed ahead": plan.draft_tokens > 0,
-        "no flash attention": not plan.flash_attention,
-    }
-    return [words for words, is_so in named.items() if is_so]
-
-
-def _legend(look: Outlook, telling: Telling) -> str:
-    count = len(look.ranked)
-    rest = f" These are the best of each kind of {count}; `{telling.asked} --all` lists every one."
-    rest = "" if telling.is_all else rest
-    keep = f" `{telling.asked} --pin NUMBER` keeps the one of that number." if telling.is_keepable else ""
-    return (
-        "Speeds are in tokens per second: ONE JOB is expected of a job alone, AT LEAST is what is promised,\n"
-        f"ALL SLOTS is expected of all jobs together.{rest}\n"
-        f"EARNS is against the chosen one.{keep}"
-    )
-
-
-def _chosen(look: Outlook, choice: Choice) -> str:
-    estimate, mix = choice.estimate, look.question.goal.mix
-    low, high = estimate.decode_low_tokens_per_s, estimate.decode_high_tokens_per_s
-    speed = f"about {estimate.decode_tokens_per_s:.0f} tok/s for one job; 8 of 10 runs should fall between"
+    promised = f"9 of 10 runs should be faster than {low}, which is what requesters are told"
+    between = f"8 of 10 runs should fall between {low} and {high}"
+    of_kept = "of the kept plan: " if kept is not None else ""
     lines = [
-        ("Why", choice.reason),
-        ("Predicted", f"{speed} {low:.0f} and {high:.0f}"),
-        ("Measured", _measured_words(look.question, choice)),
-        ("Jobs", _jobs_words(mix.prompt_tokens, mix.output_tokens, concurrent=mix.concurrent)),
+        ("Otherwise" if question.pinned else "Why", reason_words(look)),
+        ("Predicted", f"{of_kept}about {one} tok/s for one job; {promised}, and {between}"),
+        ("Measured", _measured_words(question, measured, said=estimate.decode_tokens_per_s)),
+        ("Jobs", _jobs_words(question.goal.mix)),
     ]
-    kept = pinned_words(look.question)
-    lines += [("Kept", kept)] if kept else []
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(_wrapped(words, first=f"{name.ljust(width)}  ") for name, words in lines)
+    return _lines(lines, width=width)
 
 
-def _measured_words(question: Question, choice: Choice) -> str:
-    if choice.measured_decode_tokens_per_s:
-        speed = choice.measured_decode_tokens_per_s
-        off = 100 * (choice.estimate.decode_tokens_per_s / speed - 1)
-        return f"{speed:.0f} tok/s; the prediction is {abs(off):.0f} % {'above' if off >= 0 else 'below'} that"
+def _lines(lines: list[tuple[str, str]], *, width: int) -> str:
+    name_width = max(len("Predicted"), *(len(name) for name, _ in lines))
+    return "\n".join(_wrapped(words, first=f"{name.ljust(name_width)}  ", width=width) for name, words in lines)
+
+
+def _measured_words(question: Question, measured: float, *, said: float) -> str:
+    if measured:
+        off = 100 * (said / measured - 1)
+        above = "above" if off >= 0 else "below"
+        return f"{speed_words(measured)} tok/s; the prediction is {abs(off):.0f} % {above} that"
     if question.machine.runtime == "described":
         return "nothing: this computer is described, not measured, so the bounds are wide"
     if question.benchmark is None and not question.measured:
@@ -203,19 +176,21 @@ def _measured_words(question: Question, choice: Choice) -> str:
     return "not this plan itself; the prediction rests on what else was measured here"
 
 
-def _jobs_words(prompt: int, output: int, *, concurrent: float) -> str:
-    together = "one at a time" if concurrent <= 1 else f"{concurrent:.0f} at once"
-    return f"planned for {together}, with prompts of {prompt} tokens and answers of {output}"
+def _jobs_words(mix: JobMix) -> str:
+    times = "one at a time" if mix.concurrent <= 1 else f"{mix.concurrent:.0f} at once"
+    return f"planned for {times}, with prompts of {mix.prompt_tokens} tokens and answers of {mix.output_tokens}"
 
 
-def _changes(look: Outlook) -> str:
+def _changes(look: Outlook, *, width: int) -> str:
     if not look.changes:
-        return "Nothing that was tried would change this: more memory, other qualities, more or fewer jobs at once."
-    return "\n".join(["What would change this", *(_wrapped(change.sentence, first="  ") for change in look.changes)])
+        words = "Nothing that was tried would do better: more memory, other qualities, more or fewer jobs at once."
+        return textwrap.fill(words, width)
+    said = (_wrapped(change.sentence, first="  ", width=width) for change in look.changes)
+    return "\n".join(["What would change this", *said])
 
 
-def _wrapped(words: str, *, first: str) -> str:
-    return textwrap.fill(words, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+def _wrapped(words: str, *, first: str, width: int) -> str:
+    return textwrap.fill(words, width, initial_indent=first, subsequent_indent=" " * len(first))
 
 
 def _row_object(row: Ranked, number: int, *, look: Outlook) -> dict[str, Any]:
@@ -223,7 +198,18 @@ def _row_object(row: Ranked, number: int, *, look: Outlook) -> dict[str, Any]:
     return {
         "number": number,
         "plan": msgspec.to_builtins(row.plan),
-        "estimate": msgspec.to_builtins(row.estimate),
+        "estimate": _named(msgspec.to_builtins(row.estimate)),
         "verdict": row.verdict.value,
         "measured_decode_tokens_per_s": look.measured(row.plan),
     }
+
+
+def _named(plain: dict[str, Any]) -> dict[str, Any]:
+    """With units in the names that lack them."""
+    units = {
+        "reward_per_hour": "reward_smallest_units_per_hour",
+        "kl_divergence": "kl_divergence_nats",
+        "price_per_mtok": "price_smallest_units_per_mtok",
+        "tariff_per_kwh": "tariff_smallest_units_per_kwh",
+    }
+    return {units.get(name, name): value for name, value in plain.items()}

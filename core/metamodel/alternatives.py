@@ -11,15 +11,29 @@ import msgspec
 
 from core.device import DeviceKind, Machine
 from core.job import QualityClass
+from core.metamodel.choice import step_s
 from core.metamodel.goal import Goal
-from core.plan import Choice, NoPlan, Plan, plan_words
+from core.plan import Choice, Estimate, NoPlan, Plan, plan_words
 
 Choose = Callable[[Machine, Goal], Choice | NoPlan]
-GB = 1e9
-_MORE_BYTES = tuple(round(GB * step) for step in (0.25, 0.5, 1, 2, 4, 8, 16, 32))
+GIB = 1 << 30
+NEARLY = 1.02
+_MORE_BYTES = tuple(round(GIB * step) for step in (0.25, 0.5, 1, 2, 4, 8, 16, 32))
 _HALVINGS = 5
 _JOBS = (1.0, 8.0)
 _SHARED_SHARE = 0.8
+
+
+def speed_words(tokens_per_s: float) -> str:
+    """Whole tokens per second, with one decimal below 10 and never a bare 0."""
+    if tokens_per_s >= 9.95:
+        return f"{tokens_per_s:,.0f}"
+    return f"{tokens_per_s:.1f}" if tokens_per_s >= 0.05 else f"{tokens_per_s:.1g}"
+
+
+def together(plan: Plan, estimate: Estimate) -> float:
+    """Tokens per second of all slots together."""
+    return plan.slots / step_s(estimate, plan.slots)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -33,11 +47,10 @@ class Change(msgspec.Struct, frozen=True):
 
 def alternatives(chosen: Choice | NoPlan, machine: Machine, *, goal: Goal, choose: Choose) -> tuple[Change, ...]:
     """What differs under more memory, the other quality classes, other numbers of jobs at once, and a shared prompt;
-    conditions that change nothing an owner would notice are left out."""
-    plan = chosen.plan if isinstance(chosen, Choice) else None
-    found = [_more_memory(plan, machine, goal=goal, choose=choose)]
+    conditions that change nothing an owner would notice, or nothing for the better, are left out."""
+    found = [_more_memory(chosen, machine, goal=goal, choose=choose)]
     for condition, other in _goals(goal):
-        found.append(_changed(plan, choose(machine, other), condition=condition))
+        found.append(_changed(chosen, choose(machine, other), condition=condition))
     return tuple(change for change in found if change is not None)
 
 
@@ -55,8 +68,9 @@ def _goals(goal: Goal) -> list[tuple[str, Goal]]:
     return goals
 
 
-def _more_memory(plan: Plan | None, machine: Machine, *, goal: Goal, choose: Choose) -> Change | None:
+def _more_memory(chosen: Choice | NoPlan, machine: Machine, *, goal: Goal, choose: Choose) -> Change | None:
     """The least memory more on the best device that changes the choice, to a thirtieth of the step that did."""
+    plan = chosen.plan if isinstance(chosen, Choice) else None
     device = machine.devices[0]
     below = 0
     for more in _MORE_BYTES:
@@ -73,11 +87,9 @@ def _more_memory(plan: Plan | None, machine: Machine, *, goal: Goal, choose: Cho
         else:
             below = middle
     is_there = device.free_bytes + above <= device.memory_bytes
-    where = "processor" if device.kind is DeviceKind.CPU else "GPU"
-    other = choose(_roomier(machine, above), goal)
-    more_gb = f"{above / GB:.1f} GB more"
-    condition = f"With {more_gb} free memory for the {where}" if is_there else f"With a {where} of {more_gb} memory"
-    change = _changed(plan, other, condition=condition)
+    memory = "RAM" if device.kind is DeviceKind.CPU else "GPU memory"
+    condition = f"With {above / GIB:.1f} GiB more {'free ' if is_there else ''}{memory}"
+    change = _changed(chosen, choose(_roomier(machine, above), goal), condition=condition)
     return change and msgspec.structs.replace(change, more_bytes=above)
 
 
@@ -100,14 +112,30 @@ def _noticed(plan: Plan) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _changed(plan: Plan | None, other: Choice | NoPlan, *, condition: str) -> Change | None:
+def _changed(chosen: Choice | NoPlan, other: Choice | NoPlan, *, condition: str) -> Change | None:
+    if isinstance(chosen, NoPlan):
+        if isinstance(other, NoPlan):
+            return None
+        gain = f"{speed_words(other.estimate.decode_tokens_per_s)} tok/s for one job"
+        return Change(condition, f"{condition}: {plan_words(other.plan)}, {gain}.", other.plan)
     if isinstance(other, NoPlan):
-        return Change(condition, f"{condition}: nothing could be served. {other.reason}") if plan is not None else None
-    if not _differs(plan, other):
+        return Change(condition, f"{condition}: nothing could be served. {other.reason}")
+    gain = _gain(chosen, other) if _differs(chosen.plan, other) else ""
+    if not gain:
         return None
-    extra = _difference(plan, other.plan) if plan is not None else ""
-    speed = f"about {other.estimate.decode_tokens_per_s:.0f} tok/s for one job"
-    return Change(condition, f"{condition}: {plan_words(other.plan)}{extra}, {speed}.", other.plan)
+    extra = _difference(chosen.plan, other.plan)
+    return Change(condition, f"{condition}: {plan_words(other.plan)}{extra}, {gain}.", other.plan)
+
+
+def _gain(chosen: Choice, other: Choice) -> str:
+    """What is better, with what it is now; empty when nothing is."""
+    before, after = (together(c.plan, c.estimate) for c in (chosen, other))
+    is_truer = other.estimate.kl_divergence < chosen.estimate.kl_divergence
+    shares = other.plan.prefix_cache and not chosen.plan.prefix_cache
+    if not (after > NEARLY * before or is_truer or shares):
+        return ""
+    totals = f"{speed_words(after)} tok/s in all instead of {speed_words(before)}"
+    return f"less quality lost, {totals}" if is_truer else totals
 
 
 def _difference(plan: Plan, other: Plan) -> str:

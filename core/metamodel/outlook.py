@@ -33,13 +33,15 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """ranked: every plan; the chosen one first, then those that keep the limits by what they earn, then the others."""
+    """ranked: every plan; the chosen one first, then those that keep the limits by what they earn, then the others.
+    kept: the plan that its owner keeps, also where it is not among them; None where its device is gone."""
 
     question: Question
     choice: Choice | NoPlan
     ranked: tuple[Ranked, ...] = ()
     changes: tuple[Change, ...] = ()
     speeds: dict[Cell, float] = {}
+    kept: Ranked | None = None
 
     def measured(self, plan: Plan) -> float:
         """Tokens per second of one job that was measured of this quantization on this device; 0: none."""
@@ -62,13 +64,13 @@ def outlook(model: MetaModel, question: Question) -> Outlook:
 
     changes = alternatives(choice, question.machine, goal=goal, choose=again)
     if isinstance(choice, NoPlan):
-        return Outlook(question, choice, ranked, changes)
+        return Outlook(question, choice, ranked, changes, kept=_kept(model, question, ranked=ranked))
     first = [row for row in ranked if row.plan == choice.plan]
     rest = [row for row in ranked if row.plan != choice.plan]
     speeds = _measured(model, question, ranked=ranked)
     speed = speeds.get(_cell(choice.plan), 0.0)
     choice = model.noticed(msgspec.structs.replace(choice, measured_decode_tokens_per_s=speed))
-    return Outlook(question, choice, (*first, *rest), changes, speeds)
+    return Outlook(question, choice, (*first, *rest), changes, speeds, _kept(model, question, ranked=ranked))
 
 
 def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
@@ -81,6 +83,20 @@ def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
     chosen, *others = kinds.values()
     best = [chosen[0], *(best_of(rows) for rows in others)]
     return [(places[row.plan], row) for row in best]
+
+
+def _kept(model: MetaModel, question: Question, *, ranked: Sequence[Ranked]) -> Ranked | None:
+    if question.pinned is None:
+        return None
+    if (found := next((row for row in ranked if row.plan == question.pinned), None)) is not None:
+        return found
+    machine, benchmark = question.machine, question.benchmark
+    made = model.keep(
+        question.pinned, question.card, machine=machine, benchmark=benchmark, measured=question.measured
+    )
+    if isinstance(made, NoPlan):
+        return None
+    return rank([(made.plan, made.estimate)], goal=question.goal, timetables=model.timetables)[0]
 
 
 def _measured(model: MetaModel, question: Question, *, ranked: Sequence[Ranked]) -> dict[Cell, float]:

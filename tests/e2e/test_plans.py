@@ -32,7 +32,7 @@ def serves(wanted: Plan, state: NodeState) -> bool:
 def test_a_plan_kept_by_its_number_is_served_until_it_is_let_go(peer: Peer) -> None:
     before = peer.wait_joined()
     assert before.choice is not None
-    found: dict[str, Any] = json.loads(plan(peer, "--json").stdout)
+    found: dict[str, Any] = json.loads(plan(peer, "--json", "--all").stdout)
     row = next(row for row in found["ranked"] if row["plan"]["slots"] == 2)
     wanted = msgspec.convert(row["plan"], Plan)
     kept = plan(peer, "--pin", str(row["number"]))
@@ -40,7 +40,7 @@ def test_a_plan_kept_by_its_number_is_served_until_it_is_let_go(peer: Peer) -> N
     state = peer.wait(lambda state: serves(wanted, state))
     assert state.choice is not None and state.choice.reason.startswith("You keep ")
     assert state.pins == {MODEL: wanted}
-    assert "kept by you" in plan(peer).stdout
+    assert "Kept  " in plan(peer).stdout
     assert plan(peer, "--unpin").returncode == 0
     after = peer.wait(lambda state: state.choice is not None and state.choice.plan != wanted and not state.pins)
     peer.wait_joined()
