@@ -22,7 +22,7 @@ MINUTE_S = 60.0
 MAX_REMEMBERED = 512
 RECHECK_PUBLIC_S = 900.0
 RECHECK_PRIVATE_S = 300.0
-RECHECK_UNKNOWN_S = 5.0
+RECHECK_UNKNOWN_S = 0.5
 SLOWEST_RECHECK_S = 60.0
 
 
@@ -92,7 +92,7 @@ def recheck_after_s(standing: Standing, tries: int) -> float:
         case Reachability.PRIVATE:
             return RECHECK_PRIVATE_S
         case Reachability.UNKNOWN:
-            return min(RECHECK_UNKNOWN_S * 2.0 ** min(tries, 8), SLOWEST_RECHECK_S) if tries else RECHECK_UNKNOWN_S / 5
+            return min(RECHECK_UNKNOWN_S * 2.0 ** min(tries, 8), SLOWEST_RECHECK_S)
 
 
 def dial_back_addresses(ip: str, ports: Sequence[int], *, seen_port: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, YAMUX_HEADER_FORMAT, Yamux
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 
+from core.trouble import first_of
 from p2p.libp2p_adapter.limits import (
     ABANDON_S,
     MAX_FRAME_BYTES,
@@ -68,8 +69,8 @@ class Muxer(Yamux):  # type: ignore[misc]
                 nursery.start_soon(self.lane.run)
                 await super().start()
                 nursery.cancel_scope.cancel()
-        except Exception as error:  # noqa: BLE001  one connection's fault ends one connection
-            log.info("a connection failed: %s", type(error).__name__)
+        except* Exception as group:  # noqa: BLE001  one connection's fault ends one, and may come with a cancellation
+            log.info("a connection failed: %s", type(first_of(group)).__name__)
             await self._abandon()
 
     async def open_stream(self) -> Any:

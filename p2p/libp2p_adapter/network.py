@@ -49,6 +49,7 @@ from p2p.libp2p_adapter.traffic import Traffic
 from p2p.libp2p_adapter.websocket import WebSocket
 
 NEGATIVE_CACHE_S = 2.0
+LOOPBACK = ("/ip4/127.", "/ip6/::1/")
 RETIRE_S = 60.0
 RETIRE_LOOK_S = 1.0
 
@@ -197,8 +198,10 @@ class Host(BasicHost):  # type: ignore[misc]
         self.remove_stream_handler(ID_PUSH)
 
     def get_addrs(self) -> list[Any]:
-        """Where others can dial us: reached_at (behind a NAT, or through relays), then where we listen."""
-        return [*self.reached_at, *super().get_addrs()]
+        """Where others can dial us: reached_at (behind a NAT, or by relays), then where we listen. A loopback address
+        is told only where there is no other: whoever heard it would dial himself."""
+        found = [*self.reached_at, *super().get_addrs()]
+        return [address for address in found if not str(address).startswith(LOOPBACK)] or found
 
     async def new_stream(self, peer_id: Any, protocol_ids: Any) -> Any:
         """A stream to a connected peer. Stock parses up to 1 MiB of what a stranger says of himself."""

@@ -39,7 +39,6 @@ from p2p.swarm_errors import PeerUnreachable, PortInUse, SwarmError
 from p2p.swarm_metrics import SwarmMetrics
 
 MAX_SEEN = 4
-LOOPBACK = ("/ip4/127.", "/ip6/::1/")
 
 log = logging.getLogger(__name__)
 
@@ -99,12 +98,10 @@ class PeerHost:
             self._host.get_network().close_sockets()
 
     def addresses(self) -> tuple[str, ...]:
-        """Where to dial us, each with our peer id: where strangers reached us, by relays, and where we listen.
-        A loopback address is told only where there is no other."""
+        """Where to dial us, each with our peer id: where strangers reached us, by relays, and where we listen."""
         relayed = [held.address for held in self._circuits.reservations()]
         self._host.reached_at = tuple(Multiaddr(address) for address in (*self._public, *relayed))
-        found = tuple(dict.fromkeys(str(address) for address in self._host.get_addrs()))
-        return tuple(address for address in found if not address.startswith(LOOPBACK)) or found
+        return tuple(dict.fromkeys(str(address) for address in self._host.get_addrs()))
 
     def listens_at(self) -> tuple[tuple[str, int], ...]:
         """The IP addresses and ports of our own sockets, but for browsers' ones."""

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from core.job import PeerId
-from p2p.byte_stream import ByteStream
+from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.identity import Identity
 from p2p.libp2p_adapter.limits import ConnectionLimits
 from p2p.libp2p_adapter.peer_host import PeerHost
@@ -67,7 +67,10 @@ async def says(stream: ByteStream, text: bytes) -> bytes:
     await stream.write(text)
     answer = b""
     while len(answer) < len(text):
-        answer += await stream.read()
+        received = await stream.read()
+        if not received:
+            raise StreamBroken("The stream ended before all of the echo had come.")
+        answer += received
     return answer
 
 
