@@ -96,6 +96,10 @@ def _asked(arguments: argparse.Namespace, card: ModelCard) -> str:
 
 
 def _look(arguments: argparse.Namespace, home: Home) -> int:
+    if arguments.picture:
+        from app.cli_plan_picture import check_place
+
+        check_place(arguments.picture)
     card = _card(arguments, home)
     state = _state(home)
     shown = _described(arguments.device) if arguments.device else None

@@ -5,6 +5,7 @@ Writes one file, SVG or PNG by its ending. Never measures.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from core.metamodel.meta_model import MetaModel
@@ -17,24 +18,39 @@ from core.trouble import Trouble
 SHOWN = 10
 
 
+def check_place(path: Path) -> None:
+    """Raises Trouble where a picture could not be written, before any work is done for it."""
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise Trouble(f"{path.name} ends neither in .svg nor in .png.")
+    if not path.parent.is_dir():
+        raise Trouble(f"The picture cannot be written: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise Trouble(f"The picture cannot be written: {path} is a folder.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise Trouble(f"The picture cannot be written: you may not write to {path}.")
+
+
 def write_picture(path: Path, look: Outlook, *, model: MetaModel, state: NodeState) -> None:
-    """Raises Trouble for another ending, OSError where the file cannot be written."""
+    """Raises Trouble where the file cannot be written."""
     svg = picture(look, model=model, state=state)
-    match path.suffix.lower():
-        case ".svg":
+    try:
+        if path.suffix.lower() == ".svg":
             path.write_text(svg, encoding="utf-8")
-        case ".png":
+        else:
             from app.gui.svg_picture import write_png
 
             write_png(svg, path)
-        case _:
-            raise Trouble(f"{path.name} ends neither in .svg nor in .png.")
+    except OSError as error:
+        why = "is the disk full, or may you not write there?"
+        raise Trouble(f"The picture cannot be written to {path}: {why}") from error
 
 
 def picture(look: Outlook, *, model: MetaModel, state: NodeState) -> str:
     """Own runs as dots, the best plans of each kind as hollow marks with their bounds."""
     question = look.question
-    own = own_points(model, state.speeds, machine=question.machine, benchmarks=(question.benchmark, *question.measured))
+    known = (question.benchmark, *question.measured)
+    about = question.card.model
+    own = own_points(model, state.speeds, machine=question.machine, benchmarks=known, about=about)
     expected = [
         Expected(
             row.estimate.decode_tokens_per_s,

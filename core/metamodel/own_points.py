@@ -18,9 +18,10 @@ from core.speed_record import SpeedCell, SpeedRecord
 
 
 def own_points(
-    model: MetaModel, record: SpeedRecord, *, machine: Machine, benchmarks: Sequence[Benchmark | None]
+    model: MetaModel, record: SpeedRecord, *, machine: Machine, benchmarks: Sequence[Benchmark | None], about: str = ""
 ) -> list[Point]:
-    """A point for each cell in which answers were written, grouped by quantization. Speeds are over the whole batch."""
+    """A point for each cell in which answers were written, grouped by quantization. Speeds are over the whole batch.
+    about: the model that the picture is about; those of others are marked (empty: none is)."""
     known = [benchmark for benchmark in benchmarks if benchmark is not None]
     points: list[Point] = []
     for device in machine.devices:
@@ -29,8 +30,8 @@ def own_points(
         cases = [_case(cell, device, able=able) for cell in cells]
         said = model.cold(Phase.DECODE, cases)
         points += [
-            Point(speed, cell.run.decode_tokens_per_s, cell.run.plan.quantization)
-            for cell, speed in zip(cells, said, strict=True)
+            Point(speed, run.decode_tokens_per_s, run.plan.quantization, is_other=about not in ("", run.plan.model))
+            for run, speed in zip((cell.run for cell in cells), said, strict=True)
         ]
     return points
 

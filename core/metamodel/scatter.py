@@ -22,6 +22,8 @@ _MAX_GROUPS = 8
 _OTHERS = "others"
 # Okabe and Ito's colours, which the colour-blind can tell apart; grey for the rest.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#000000")
+# Types of weights have theirs for good, so that two pictures can be compared.
+_TYPES = ("Q4_K_M", "Q8_0", "F16", "Q5_K_M", "Q6_K", "IQ4_XS", "Q4_0", "Q3_K_M")
 _GREY = "#8a8f98"
 _INK, _FAINT = "#1f2430", "#d8dce3"
 
@@ -41,11 +43,13 @@ _UNDER, _BESIDE = _Style(anchor="middle"), _Style(anchor="end")
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One measurement beside what was predicted of it, above zero, in the same unit. group decides its colour."""
+    """One measurement beside what was predicted of it, above zero, in the same unit. group decides its colour;
+    is_other: of another model than the picture is about, a square."""
 
     predicted: float
     measured: float
     group: str
+    is_other: bool = False
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -64,7 +68,7 @@ def scatter_svg(points: Sequence[Point], *, expected: Sequence[Expected] = (), t
     values = [v for p in shown for v in (p.predicted, p.measured)] + [v for e in waiting for v in (e.low, e.high)]
     axis = _Axes.around(values or [1.0, 100.0])
     colours = _colours([p.group for p in shown] + [e.group for e in waiting])
-    parts = [*_frame(axis, title=title, unit=unit), *_guides(axis)]
+    parts = [*_frame(axis, title=title, unit=unit, is_measured=bool(shown)), *_guides(axis)]
     parts += [_bar(e, axis, colour=_colour(e.group, colours)) for e in waiting]
     size = _DOT if len(shown) <= _MANY else _SMALL_DOT
     parts += [_dot(p, axis, colour=_colour(p.group, colours), size=size) for p in shown]
@@ -108,7 +112,7 @@ class _Axes(msgspec.Struct, frozen=True):
         return _SIDE * min(1.0, max(0.0, share))
 
 
-def _frame(axis: _Axes, *, title: str, unit: str) -> list[str]:
+def _frame(axis: _Axes, *, title: str, unit: str, is_measured: bool) -> list[str]:
     """Title, ticks, their lines, and what the axes are."""
     right, foot = _LEFT + _SIDE, _TOP + _SIDE
     parts = [_text((_LEFT, 24), title, style=_TITLE)]
@@ -121,8 +125,9 @@ def _frame(axis: _Axes, *, title: str, unit: str) -> list[str]:
     box = f'x="{_LEFT}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}"'
     parts.append(f'<rect {box} fill="none" stroke="{_INK}" stroke-width="1"/>')
     parts.append(_text((_LEFT + _SIDE / 2, foot + 42), f"predicted, {unit}", style=_AXIS))
+    upright = f"measured, {unit}" if is_measured else f"measured (none yet), {unit}"
     turned = f'<g transform="translate(22 {_TOP + _SIDE / 2:.0f}) rotate(-90)">'
-    parts.append(f"{turned}{_text((0, 0), f'measured, {unit}', style=_AXIS)}</g>")
+    parts.append(f"{turned}{_text((0, 0), upright, style=_AXIS)}</g>")
     return parts
 
 
@@ -140,8 +145,15 @@ def _guides(axis: _Axes) -> list[str]:
 
 
 def _dot(point: Point, axis: _Axes, *, colour: str, size: tuple[float, float]) -> str:
-    at = f'cx="{axis.x(point.predicted):.1f}" cy="{axis.y(point.measured):.1f}"'
-    return f'<circle {at} r="{size[0]}" fill="{colour}" fill-opacity="{size[1]}"/>'
+    return _mark((axis.x(point.predicted), axis.y(point.measured)), colour=colour, size=size, is_square=point.is_other)
+
+
+def _mark(at: _Place, *, colour: str, size: tuple[float, float], is_square: bool = False) -> str:
+    radius, filled = size[0], f'fill="{colour}" fill-opacity="{size[1]}"'
+    if not is_square:
+        return f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius}" {filled}/>'
+    corner = f'x="{at[0] - radius:.1f}" y="{at[1] - radius:.1f}"'
+    return f'<rect {corner} width="{2 * radius}" height="{2 * radius}" {filled}/>'
 
 
 def _bar(expected: Expected, axis: _Axes, *, colour: str) -> str:
@@ -162,15 +174,29 @@ def _legend(shown: Sequence[Point], waiting: Sequence[Expected], *, colours: dic
         parts.append(_text((x + 12, y + 4), _short(name)))
         y += 20
     y += 12
-    if waiting:
-        parts.append(f'<circle cx="{x}" cy="{y:.1f}" r="3.6" fill="#ffffff" stroke="{_INK}" stroke-width="1.4"/>')
-        parts.append(_text((x + 12, y + 4), "predicted, not measured yet"))
+    for mark, words in _marks(shown, waiting, at=x):
+        parts.append(f'<g transform="translate(0 {y:.1f})">{mark}{_text((x + 12, 4), words)}</g>')
         y += 20
     parts.append(_line((x - 6, y), (x + 6, y), colour=_INK, dash="5 4"))
     parts.append(_text((x + 12, y + 4), "measured as predicted"))
     parts.append(f'<rect x="{x - 6}" y="{y + 13:.1f}" width="12" height="12" fill="#0072b2" fill-opacity="0.12"/>')
     parts.append(_text((x + 12, y + 24), "within 25 %"))
     return parts
+
+
+def _marks(shown: Sequence[Point], waiting: Sequence[Expected], *, at: float) -> list[tuple[str, str]]:
+    """What dots, squares, hollow marks and bars stand for, of those that are drawn; each at height 0."""
+    hollow = f'<circle cx="{at}" cy="0" r="3.6" fill="#ffffff" stroke="{_INK}" stroke-width="1.4"/>'
+    others = [p.is_other for p in shown]
+    found = []
+    if shown and not all(others):
+        found.append((f'<circle cx="{at}" cy="0" r="3.6" fill="{_INK}"/>', "measured"))
+    if any(others):
+        found.append((_mark((at, 0), colour=_INK, size=(3.6, 1), is_square=True), "measured, another model"))
+    if waiting:
+        found.append((hollow, "predicted, not measured yet"))
+        found.append((_line((at, -8), (at, 8), colour=_INK), "8 of 10 runs should be in it"))
+    return found
 
 
 def _summary(shown: Sequence[Point], waiting: Sequence[Expected]) -> str:
@@ -183,7 +209,10 @@ def _summary(shown: Sequence[Point], waiting: Sequence[Expected]) -> str:
 
 
 def _colours(groups: Sequence[str]) -> dict[str, str]:
-    """A colour for each of the most frequent groups."""
+    """A colour for each of the most frequent groups, or for each type of weights where groups are those."""
+    types = {name: colour for name, colour in zip(_TYPES, _COLOURS, strict=True) if name in groups}
+    if types:
+        return types
     counts = {name: groups.count(name) for name in dict.fromkeys(groups)}
     names = sorted(counts, key=lambda name: (-counts[name], name))[:_MAX_GROUPS]
     return dict(zip(names, _COLOURS, strict=False))

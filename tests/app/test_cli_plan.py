@@ -189,3 +189,15 @@ def test_a_description_that_is_of_no_use_is_named(
 def test_a_folder_is_no_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = ask(capsys, tmp_path, *EIGHT, str(tmp_path))
     assert code == 1 and "is a folder" in err and "Errno" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nowhere/x.svg", "there is no folder"), ("x.gif", "neither in .svg"), ("some.svg", "some.svg is a folder")],
+)
+def test_a_picture_that_cannot_be_written_is_told_before_anything_else(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some.svg").mkdir()
+    code, out, err = ask(capsys, tmp_path, *EIGHT, "gpu-8gb", "--picture", str(tmp_path / name))
+    assert (code, out) == (1, "") and said in err and "Errno" not in err

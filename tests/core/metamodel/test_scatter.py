@@ -46,6 +46,18 @@ def test_what_is_not_measured_is_hollow_and_said_to_be() -> None:
     svg = picture(expected=(Expected(50, 40, 65, "Q8_0"),))
     assert not dots(svg)
     assert {"nothing measured yet", "predicted, not measured yet", "Q8_0"} <= set(words(svg))
+    assert "measured (none yet), tokens/s" in words(svg)
+
+
+def test_what_was_measured_of_another_model_is_a_square_and_named() -> None:
+    svg = picture(Point(50, 50, "Q8_0"), Point(60, 60, "Q8_0", is_other=True))
+    assert len(dots(svg)) == 1 and {"measured", "measured, another model"} <= set(words(svg))
+
+
+def test_a_type_of_weights_has_the_same_colour_in_every_picture() -> None:
+    [alone] = dots(picture(Point(5, 5, "Q6_K")))
+    [first, *_] = dots(picture(*(Point(5, 5, name) for name in ("Q6_K", "F16", "F16"))))
+    assert alone.get("fill") == first.get("fill")
 
 
 def test_more_groups_than_colours_share_one() -> None:
