@@ -70,8 +70,11 @@ def legend(look: Outlook, rows: Rows, *, telling: Telling) -> str:
         f"SLOTS are jobs served at the same time, each with room for {room} tokens of prompt and answer.",
         "EARNS compares with number 1, its power paid. QUALITY LOST compares with the unquantized model.",
     ]
-    if any(0 < plan.gpu_layers <= look.question.card.layers for plan in plans):
-        said.append("GPU 26/33: 26 of 33 layers are on the GPU, the others on the slower processor.")
+    layers = look.question.card.layers + 1
+    split = next((plan for plan in plans if 0 < plan.gpu_layers < layers), None)
+    if split is not None:
+        some = f"{split.gpu_layers} of {layers} layers"
+        said.append(f"{where_words(split, look.question)}: {some} are there, the others on the slower processor.")
     said += [f"{letter}: {_meaning(key, look, rows=rows)}." for key, letter in _letters(look, rows).items()]
     lines = [textwrap.fill(words, telling.width, subsequent_indent="  ") for words in said]
     if not telling.is_all:

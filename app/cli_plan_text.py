@@ -105,9 +105,10 @@ def reason_words(look: Outlook) -> str:
     if isinstance(choice, NoPlan):
         return choice.reason if look.ranked else _missing_words(look)
     best = look.ranked[0]
+    late = "; it will miss the response times that fast jobs ask for" if best.verdict is Verdict.SLOW else ""
     if best.estimate.reward_per_hour <= 0:
         cost = "Serving this model here would cost you money; pick a smaller one."
-        return f"{plan_words(best.plan)} costs least, though its power costs more than it earns. {cost}"
+        return f"{plan_words(best.plan)} costs least, though its power costs more than it earns{late}. {cost}"
     others = [(n, r) for n, r in best_of_each_kind(look.ranked) if r.verdict is best.verdict]
     others = [(n, r) for n, r in others if r.plan.quantization != best.plan.quantization]
     is_topped = any(r.estimate.reward_per_hour > best.estimate.reward_per_hour for _, r in others)
@@ -116,7 +117,6 @@ def reason_words(look: Outlook) -> str:
     if others:
         number, other = max(others, key=lambda o: o[1].estimate.reward_per_hour)
         said += f"; next best is {_against(best, other, number=number)}"
-    late = "; it will miss the response times that fast jobs ask for" if best.verdict is Verdict.SLOW else ""
     return f"{said}{late}."
 
 

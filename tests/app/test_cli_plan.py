@@ -167,6 +167,15 @@ def test_a_model_and_a_size_are_not_asked_for_at_once(tmp_path: Path, capsys: py
     assert (code, out, err) == (2, "", "Give a model or --shape, not both.\n")
 
 
+def test_what_would_only_cost_money_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "slow.json"
+    box = {"name": "Box", "kind": "cpu", "memory_gib": 64, "bandwidth_gbs": 25, "matrix_tflops": 0.3, "power_w": 120}
+    file.write_text(json.dumps(box))
+    _, out, _ = ask(capsys, tmp_path, "plan", "--shape", "32b", "--device", str(file))
+    assert "Serving this model here would cost you money; pick a smaller one." in " ".join(out.split())
+    assert " 0 " not in out and "earns most" not in out
+
+
 def test_what_cannot_be_kept_is_not_offered_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = ask(capsys, tmp_path, "plan", "--shape", "8B", "--device", "GPU-8GB")
     assert "--pin" not in out and "\n  starling plan --shape 8b --device GPU-8GB --all\n" in out
