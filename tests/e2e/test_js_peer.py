@@ -82,7 +82,7 @@ def is_bought_whole(events: dict[str, dict[str, Any]], peer: Peer) -> bool:
         and last["is_whole"]
         and last["text"].startswith("1")
         and last["usage"]["completion_tokens"] > 30
-        and last["chunks"] > 3
+        and last["chunks"] >= 3
         and int(last["paid"]) >= int(last["amount"]) > 0
         and job.state == "finished"
     )
