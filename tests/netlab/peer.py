@@ -38,9 +38,9 @@ MODEL = "tiny"
 WORDS = 12
 JOB_S = 15.0
 FIND_S = 5.0
-PAUSE_S = 1.0
-OFFER_EVERY_S = 10.0
-OFFER_LIFE_S = 60.0
+PAUSE_S, RETRY_S = 5.0, 1.0
+OFFER_EVERY_S = 30.0
+OFFER_LIFE_S = 90.0
 STATUS_EVERY_S = 0.5
 
 
@@ -119,7 +119,7 @@ async def _request(swarm: Swarm, offers: OfferExchange, born: float) -> None:
         if life.cancelled_caught:
             said |= {"why": "too slow"}
         _tell(said | {"to": time.monotonic()})
-        await trio.sleep(PAUSE_S)
+        await trio.sleep(PAUSE_S if said["job"] else RETRY_S)
 
 
 async def _job(swarm: Swarm, signed: SignedOffer) -> dict[str, Any]:

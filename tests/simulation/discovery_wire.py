@@ -19,7 +19,7 @@ from tests.p2p.fakes import an_offer
 STREAM = 4 * (40 + 18 + 12) + 2 * (20 + 24 + 2 * 40)
 HANDSHAKE = 2_600
 PING = 2 * (40 + 18 + 12)
-PING_EVERY_S = 15.0
+PING_EVERY_S = 12.0
 KAD_PEERS, KAD_ASKED_AT_ONCE = 20, 3
 KAD_PEER = 38 + 3 * 12 + 2
 KAD_QUESTION = 40 + 34 + 180
