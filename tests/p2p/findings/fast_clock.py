@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 from trio.testing import MockClock
 
 
-def run_fast(law: Callable[[], Awaitable[None]], *, rate: float) -> None:
-    """Run a test's body with this many seconds to the second."""
-    trio.run(law, clock=MockClock(rate=rate))
+def run_on_a_clock(law: Callable[[MockClock], Awaitable[None]]) -> None:
+    """Run a test's body with a clock that it may hurry (clock.rate) once all is connected: dials have deadlines too."""
+    clock = MockClock(rate=1)
+    trio.run(partial(law, clock), clock=clock)

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from p2p.libp2p_adapter.peer_host import PeerHost
-from tests.p2p.findings.fast_clock import run_fast
+from tests.p2p.findings.fast_clock import run_on_a_clock
 from tests.p2p.findings.stock import a_stock_host, info_of, stock_running
 from tests.p2p.hosts import a_host, connection, joined, running
 
@@ -28,21 +29,23 @@ def socket_of(muxed: Any) -> Any:
 
 
 def test_stock_never_notices_a_peer_that_stopped() -> None:
-    async def law() -> None:
+    async def law(clock: MockClock) -> None:
         one, other = a_stock_host(101), a_stock_host(102)
         async with stock_running(one, other, within_s=10 * PROMISED_S):
             await one.connect(info_of(other))
             theirs = other.get_network().connections[one.get_id()][0].muxed_conn
             woken = trio.Event()
+            clock.rate = RATE
             theirs._write_frame = lambda sent: woken.wait()
             await trio.sleep(3 * PROMISED_S)
             is_unnoticed = bool(one.get_network().connections)
+            clock.rate = 1
             woken.set()
             del theirs._write_frame
-            await trio.sleep(1)
+            await trio.sleep(0.1)
         assert is_unnoticed
 
-    run_fast(law, rate=RATE)
+    run_on_a_clock(law)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux")
@@ -69,22 +72,24 @@ async def test_both_ends_of_a_connection_notice_a_dead_network() -> None:
 
 
 def test_a_peer_that_stopped_is_noticed_by_its_silence() -> None:
-    async def law() -> None:
+    async def law(clock: MockClock) -> None:
         one, other = a_host(1), a_host(2)
         async with trio.open_nursery() as nursery:
             for host in (one, other):
                 await nursery.start(host.run, "127.0.0.1", 0)
             await joined(one, other, 2)
             woken = trio.Event()
+            clock.rate = RATE
             connection(other)._write_frame = lambda sent: woken.wait()
             began = trio.current_time()
             await gone(one)
             took_s = trio.current_time() - began
+            clock.rate = 1
             woken.set()
             nursery.cancel_scope.cancel()
         assert took_s < BUSY_S
 
-    run_fast(law, rate=RATE)
+    run_on_a_clock(law)
 
 
 async def gone(host: PeerHost) -> None:
