@@ -36,7 +36,8 @@ from tests.p2p.fakes import FakeHost, FakePayer, a_request, an_offer, sales_of
 
 MODEL = "tiny"
 WORDS = 12
-JOB_S = 15.0
+JOB_S = 20.0
+ATTEMPTS, AVOID_S = 3, 60.0
 FIND_S = 5.0
 PAUSE_S, RETRY_S = 5.0, 1.0
 OFFER_EVERY_S = 30.0
@@ -109,13 +110,23 @@ async def _offer(swarm: Swarm, offers: OfferExchange) -> None:
 
 
 async def _request(swarm: Swarm, offers: OfferExchange, born: float) -> None:
+    """Job after job, each at up to three peers, as the app does it; who failed is left alone for a minute."""
+    failed: dict[str, float] = {}
     while True:
         began = time.monotonic()
         said: dict[str, Any] = {"job": False, "from": began, "born": born, "why": "found nobody", "peer": ""}
         with trio.move_on_after(JOB_S) as life:
-            found = [s for s in await offers.find(MODEL, deadline_s=FIND_S) if s.offer.peer_id != swarm.peer_id]
-            if found:
-                said |= await _job(swarm, random.choice(found))
+            for _ in range(ATTEMPTS):
+                found = await offers.find(MODEL, deadline_s=FIND_S)
+                fresh = [signed for signed in found if failed.get(signed.offer.peer_id, 0.0) < began - AVOID_S]
+                if not fresh:
+                    break
+                chosen = random.choice(fresh)
+                failed[chosen.offer.peer_id] = time.monotonic()
+                said |= await _job(swarm, chosen)
+                if said["job"]:
+                    del failed[chosen.offer.peer_id]
+                    break
         if life.cancelled_caught:
             said |= {"why": "too slow"}
         _tell(said | {"to": time.monotonic()})
