@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from core.node_state import NodeState, Presence
-from core.plan import Plan
+from core.plan import Choice, Plan
 from tests.e2e.conftest import Peer
 
 pytestmark = pytest.mark.e2e
@@ -29,6 +29,10 @@ def serves(wanted: Plan, state: NodeState) -> bool:
     return is_chosen and is_loaded and state.presence is Presence.JOINED
 
 
+def is_kept(choice: Choice) -> bool:
+    return choice.reason.startswith("You keep ")
+
+
 def test_a_plan_kept_by_its_number_is_served_until_it_is_let_go(peer: Peer) -> None:
     before = peer.wait_joined()
     assert before.choice is not None
@@ -38,10 +42,9 @@ def test_a_plan_kept_by_its_number_is_served_until_it_is_let_go(peer: Peer) -> N
     kept = plan(peer, "--pin", str(row["number"]))
     assert kept.returncode == 0 and "is kept for Starling Demo until you unpin it" in kept.stderr
     state = peer.wait(lambda state: serves(wanted, state))
-    assert state.choice is not None and state.choice.reason.startswith("You keep ")
+    assert state.choice is not None and is_kept(state.choice)
     assert state.pins == {MODEL: wanted}
     assert "Kept  " in plan(peer).stdout
     assert plan(peer, "--unpin").returncode == 0
-    after = peer.wait(lambda state: state.choice is not None and state.choice.plan != wanted and not state.pins)
+    peer.wait(lambda state: not state.pins and state.choice is not None and not is_kept(state.choice))
     peer.wait_joined()
-    assert after.choice is not None and not after.choice.reason.startswith("You keep ")
