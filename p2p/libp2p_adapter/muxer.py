@@ -31,6 +31,8 @@ from p2p.libp2p_adapter.quick_lane import QuickLane
 from p2p.libp2p_adapter.quick_session import QuickSession, quickened
 from p2p.libp2p_adapter.traffic import Traffic
 
+ANSWERER_S = 1.5
+LOOK_AGAIN_S = 0.05
 FIRST_PING_S = 2.0  # soon, so that the time there and back can be told
 
 log = logging.getLogger(__name__)
@@ -101,17 +103,25 @@ class Muxer(Yamux):  # type: ignore[misc]
 
     async def _measure_rtt_loop(self) -> None:
         """Ping, and end a connection whose peer does not answer. Stock: never notices a peer that stopped."""
-        pause_s = FIRST_PING_S
+        due = trio.current_time() + FIRST_PING_S
+        is_first = True
         while not self.event_shutting_down.is_set():
-            with trio.move_on_after(pause_s):
+            with trio.move_on_at(due):
                 await self.event_shutting_down.wait()
                 return
-            pause_s = PING_EVERY_S
-            if not await self._is_answered():
-                log.info("a peer answers no pings; its connection is closed")
-                self._traffic.cut_connections += 1
-                await self._abandon()
-                return
+            if is_first or self._silent_until() <= trio.current_time():
+                is_first = False
+                if not await self._is_answered():
+                    log.info("a peer answers no pings; its connection is closed")
+                    self._traffic.cut_connections += 1
+                    await self._abandon()
+                    return
+            due = max(self._silent_until(), trio.current_time() + LOOK_AGAIN_S)
+
+    def _silent_until(self) -> float:
+        """When a peer that says nothing from now on is asked. Whoever was dialled leaves the asking to the other."""
+        heard_at = getattr(self.secured_conn, "heard_at", 0.0)
+        return float(heard_at) + PING_EVERY_S + (0.0 if self.is_initiator_value else ANSWERER_S)
 
     async def _abandon(self) -> None:
         """End the connection. Shielded: closing it cancels the very tasks that close it, and would leave a zombie."""

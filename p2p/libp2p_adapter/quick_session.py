@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
+import trio
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
@@ -41,6 +42,7 @@ class QuickSession(SecureSession):  # type: ignore[misc]
             conn=session.conn,
         )
         self.lane: Lane | None = None
+        self.heard_at = trio.current_time()
         noise = session.conn.noise_state.noise_protocol
         self._seal = noise.cipher_state_encrypt.encrypt_with_ad
         self._unseal = noise.cipher_state_decrypt.decrypt_with_ad
@@ -103,6 +105,7 @@ class QuickSession(SecureSession):  # type: ignore[misc]
             received = await self._raw.read(READ_BYTES)
             if not received:
                 raise IncompleteReadError("The connection is closed.", LENGTH_BYTES, len(self._cipher))
+            self.heard_at = trio.current_time()
             self._cipher = memoryview(bytes(self._cipher) + received if len(self._cipher) else received)
 
     def _open_whole(self) -> bool:

@@ -30,6 +30,7 @@ IDLE_S, QUICK_IDLE_S = 60.0, 10.0
 JOBS, QUICK_JOBS = 200, 40
 MESSAGES, QUICK_MESSAGES = 2_000, 300
 MESSAGE = b"x" * 64
+PAUSE_S = 0.05  # a peer is asked 20 times a second at most
 MOST_KB_PER_PEER = 100.0
 MOST_IDLE_PERCENT = 2.0
 NICENESS = 5
@@ -105,6 +106,7 @@ class _Bench:
         timed = Timed()
         for _ in range(count):
             await requester.ask(timed)
+            await trio.sleep(PAUSE_S)
         if timed.reasons:
             self.troubles["failures"] = timed.reasons[:3]
         return timed

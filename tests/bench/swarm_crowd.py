@@ -13,10 +13,12 @@ import trio
 
 from core.job import PeerId
 from p2p.identity import Identity
+from p2p.libp2p_adapter.limits import ConnectionLimits
 from p2p.swarm import Swarm
 from p2p.swarm_errors import PeerUnreachable
 from tests.bench.swarm_peer import NETWORK
 
+ONE_LINK = ConnectionLimits(total=0, kept_for_dials=1)  # they would find each other in the DHT, and be a mesh
 TRIES = 5
 AGAIN_S = 1.0
 
@@ -36,7 +38,7 @@ async def _main(first: int, count: int, address: str) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(first, first + count):
             swarm = Swarm(Identity(number.to_bytes(32)), port=0, bootstrap=(), network=NETWORK)
-            swarm.target_outbound = 0
+            swarm.target_outbound, swarm.limits = 0, ONE_LINK
             await nursery.start(swarm.run)
             await _join(swarm, address)
             swarms.append(swarm)

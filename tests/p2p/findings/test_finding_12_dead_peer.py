@@ -108,3 +108,18 @@ async def test_a_silent_pause_of_some_seconds_is_forgiven(monkeypatch: pytest.Mo
         await trio.sleep(0.5)
         assert one.connected()
         assert other.connected()
+
+
+async def test_one_end_asks_and_the_other_is_content_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from p2p.libp2p_adapter import muxer
+
+    monkeypatch.setattr(muxer, "FIRST_PING_S", 0.01)
+    monkeypatch.setattr(muxer, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(muxer, "ANSWERER_S", 30.0)
+    one, other = a_host(1), a_host(2)
+    async with running(one, other):
+        await joined(one, other, 2)
+        with trio.fail_after(10):
+            while connection(one)._ping_id < 4:
+                await trio.sleep(0.02)
+        assert connection(other)._ping_id == 1
