@@ -68,7 +68,7 @@ TRANSPORT = (
     Bound(limits.UPGRADE_S, "s", "for Noise and Yamux (and before them the HTTP request of a WebSocket)"),
     Bound(limits.OPEN_STREAM_S, "s", "for opening a stream and agreeing on its protocol"),
     Bound(limits.WRITE_S, "s", "for the peer to take what is written; then the stream or connection is dropped"),
-    Bound(limits.PING_EVERY_S, "s", "between Yamux pings of an idle or busy connection"),
+    Bound(limits.PING_EVERY_S, "s", "without a byte from the peer until it is sent a Yamux ping"),
     Bound(limits.PONG_S, "s", "for the answer to one; a peer that gives none is gone"),
 )
 FRAMES = (
