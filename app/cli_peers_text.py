@@ -37,7 +37,7 @@ def peers_text(state: NodeState) -> str:
     if not seen.known:
         where = "This computer is in the network, and" if state.joined_at is not None else "Since the engine started,"
         return f"{where} no peer is known yet."
-    head = ("Peer", "Path", "Since", "Learned from", "Score", "Address")
+    head = ("Peer", "Path", "Round trip", "Since", "Learned from", "Score", "Address")
     rows = [(*_row(peer, now), peer.address) for peer in seen.peers]
     hidden = seen.known - len(seen.peers)
     more = f"\n{hidden} more are known." if hidden > 0 else ""
@@ -47,7 +47,8 @@ def peers_text(state: NodeState) -> str:
 def _row(peer: PeerSeen, now: float) -> tuple[str, ...]:
     score = "-" if peer.score is None else f"{peer.score:.2f}"
     sources = ", ".join(peer.sources)
-    return f"…{peer.peer_id[-SHORT:]}", _path(peer), _age(peer, now), sources, score
+    rtt = "-" if peer.rtt_ms is None else f"{peer.rtt_ms} ms"
+    return f"…{peer.peer_id[-SHORT:]}", _path(peer), rtt, _age(peer, now), sources, score
 
 
 def _path(peer: PeerSeen) -> str:

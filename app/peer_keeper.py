@@ -101,14 +101,17 @@ def peers_seen(swarm: Swarm, *, score: Score) -> PeersSeen:
     """Whom a swarm knows, the connected first, then those reached last."""
     links = {link.peer_id: link for link in swarm.links()}
     known = {peer.peer_id: peer for peer in swarm.book.peers()}
-    connected = [_seen(link, known.get(peer_id), score=score(peer_id)) for peer_id, link in links.items()]
+    connected = [
+        _seen(link, known.get(peer_id), score=score(peer_id), rtt_s=swarm.rtt_of(peer_id))
+        for peer_id, link in links.items()
+    ]
     others = [_heard(peer, score=score(peer_id)) for peer_id, peer in known.items() if peer_id not in links]
     connected.sort(key=lambda peer: (peer.since or 0.0, peer.peer_id))
     others.sort(key=lambda peer: (-(peer.seen_at or 0.0), peer.peer_id))
     return PeersSeen(len(known.keys() | links.keys()), (*connected, *others)[:MAX_LISTED])
 
 
-def _seen(link: Link, known: KnownPeer | None, *, score: float | None) -> PeerSeen:
+def _seen(link: Link, known: KnownPeer | None, *, score: float | None, rtt_s: float | None) -> PeerSeen:
     sources = tuple(source.value for source in known.sources) if known is not None else ()
     return PeerSeen(
         link.peer_id,
@@ -118,6 +121,7 @@ def _seen(link: Link, known: KnownPeer | None, *, score: float | None) -> PeerSe
         is_outbound=link.is_outbound,
         is_relayed=link.is_relayed,
         seen_at=link.since,
+        rtt_ms=None if rtt_s is None else round(1000 * rtt_s),
         score=score,
     )
 

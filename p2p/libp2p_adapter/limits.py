@@ -8,6 +8,7 @@ from collections import Counter
 import msgspec
 
 from core.job import PeerId
+from p2p.peer_address import as_ip
 from p2p.token_bucket import Rate, TokenBuckets
 
 DIAL_S = 5.0
@@ -49,6 +50,8 @@ MAX_PROVIDER_KEYS = 4_096
 MAX_KEYS_A_PROVIDER = 64
 MAX_PROVIDER_ADDRESSES = 8
 
+IPV6_HOLDER_BITS = 64
+
 
 STRANGERS = Rate(per_s=2.0, burst=32.0)
 ALL_STRANGERS = Rate(per_s=20.0, burst=400.0)
@@ -80,7 +83,7 @@ class InboundCount:
 
     def take(self, ip: str) -> bool:
         """Take a slot for a newcomer whose handshake begins; False when there is none for this address."""
-        factor = self._limits.loopback_factor if _is_loopback(ip) else 1
+        factor, ip = self._limits.loopback_factor if _is_loopback(ip) else 1, holder_of(ip)
         is_full = self.total >= self._limits.total or self._open[ip] >= factor * self._limits.per_ip
         if is_full or self._half_open[ip] >= factor * self._limits.half_open_per_ip:
             return False
@@ -97,6 +100,7 @@ class InboundCount:
         self._drop(self._open, ip)
 
     def _drop(self, counter: Counter[str], ip: str) -> None:
+        ip = holder_of(ip)
         counter[ip] -= 1
         if counter[ip] <= 0:
             del counter[ip]
@@ -117,7 +121,7 @@ class NewcomerRate:
     def admits(self, ip: str, *, now: float) -> bool:
         """Count one more connection; False when it is one too many."""
         buckets = self._own if _is_loopback(ip) else self._strangers
-        return buckets.take(PeerId(ip), now=now).wait_s == 0.0
+        return buckets.take(PeerId(holder_of(ip)), now=now).wait_s == 0.0
 
 
 class UnreadBytes:
@@ -167,8 +171,14 @@ class RateLimit:
         return self._asked[peer] <= self._most
 
 
+def holder_of(ip: str) -> str:
+    """What one holder of this address has for sure: an IPv4 address, or the /64 network of an IPv6 one (RFC 6177)."""
+    address = as_ip(ip)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, IPV6_HOLDER_BITS), strict=False))
+    return str(address or ip)
+
+
 def _is_loopback(ip: str) -> bool:
-    try:
-        return ipaddress.ip_address(ip).is_loopback
-    except ValueError:
-        return False
+    address = as_ip(ip)
+    return address is not None and address.is_loopback

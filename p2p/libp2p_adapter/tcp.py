@@ -44,6 +44,7 @@ class WholeWrites(TrioTCPStream):  # type: ignore[misc]
         self._left = MAX_HANDSHAKE_BYTES
         self._is_proven = False
         self._at_once = READ_BYTES
+        self._remote: tuple[str, int] | None = None
 
     def lift(self) -> None:
         """The peer has proven who it is: what it sends is bounded above this, by stream and connection."""
@@ -60,6 +61,16 @@ class WholeWrites(TrioTCPStream):  # type: ignore[misc]
         if self._left < 0:
             raise ConnectionClosedError("the handshake is too long", transport="tcp")
         return received
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Stock: an IPv6 peer has no address, so that all of them count as one."""
+        if self._remote is None:
+            try:
+                host, port = self.stream.socket.getpeername()[:2]
+            except OSError:  # it is gone already
+                return None
+            self._remote = (str(host).partition("%")[0], int(port))
+        return self._remote
 
     async def write(self, data: bytes) -> None:
         """Raises ConnectionClosedError when the peer does not take the bytes in time."""

@@ -138,9 +138,10 @@ async def test_the_owner_sees_who_is_connected_and_who_else_is_known(tmp_path: P
 def test_peers_are_written_for_people() -> None:
     now = time.time()
     known = PeerSeen("12D3KooWabcdefghijkl", "/ip4/192.0.2.1/tcp/1", ("DHT",), seen_at=now - 7_200, score=1.25)
-    met = msgspec.structs.replace(known, since=now - 61, is_relayed=True)
+    met = msgspec.structs.replace(known, since=now - 61, is_relayed=True, rtt_ms=84)
     text = peers_text(NodeState(peers_seen=PeersSeen(70, (met, known))))
     assert "relayed, in" in text
+    assert "84 ms" in text
     assert "1 min" in text
     assert "2 h ago" in text
     assert "68 more are known." in text

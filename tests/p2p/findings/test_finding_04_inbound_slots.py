@@ -8,6 +8,8 @@ import trio
 from libp2p.network.config import ConnectionConfig
 
 from p2p.libp2p_adapter.limits import ConnectionLimits, InboundCount
+from p2p.libp2p_adapter.tcp import WholeWrites
+from p2p.libp2p_adapter.traffic import Traffic
 from tests.p2p.findings.stock import a_stock_host, connect, stock_running
 from tests.p2p.hosts import a_host, is_alive, running
 
@@ -67,3 +69,23 @@ def test_one_address_cannot_take_all_slots() -> None:
     count.established("192.0.2.1")
     assert count.take("192.0.2.1")
     assert sum(count.take("127.0.0.1") for _ in range(20)) == 8
+
+
+def test_one_network_of_ipv6_cannot_take_all_slots() -> None:
+    count = InboundCount(ConnectionLimits(total=10, per_ip=4, half_open_per_ip=2))
+    assert [count.take(f"2001:db8::{number}") for number in range(3)] == [True, True, False]
+    assert count.take("2001:db8:0:1::1")
+    assert count.take("::ffff:192.0.2.1")
+    assert count.take("192.0.2.1")
+    assert not count.take("192.0.2.1")
+    count.established("2001:db8::1")
+    assert count.take("2001:db8::9")
+
+
+async def test_an_ipv6_peer_has_an_address() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="::1")
+    async with await trio.open_tcp_stream("::1", listener.socket.getsockname()[1]) as guest:
+        accepted = WholeWrites(await listener.accept(), Traffic())
+        assert accepted.get_remote_address() == guest.socket.getsockname()[:2]
+        await accepted.close()
+    await listener.aclose()
