@@ -10,7 +10,7 @@ from core.metamodel.fit import Fit
 from core.model_card import ModelCard
 from core.plan import Plan, plan_words
 
-_GB = 1e9
+_GIB = 1 << 30
 
 
 def pin_hindrance(plan: Plan, machine: Machine, *, card: ModelCard, fit: Fit) -> str:
@@ -22,10 +22,10 @@ def pin_hindrance(plan: Plan, machine: Machine, *, card: ModelCard, fit: Fit) ->
     for device in devices.values():
         needed = fit.needed_bytes(plan, card, device=device)
         if not fit.fits(needed, device):
-            free = f"{device.free_bytes / _GB:.1f} GB are free on {device.name}"
+            free = f"{device.free_bytes / _GIB:.1f} GiB are free on {device.name}"
             if needed <= device.free_bytes:
                 return f"it ran out of memory before, and only {free}."
-            return f"it needs {needed / _GB:.1f} GB and {free}."
+            return f"it needs {needed / _GIB:.1f} GiB and {free}."
     return ""
 
 
