@@ -230,7 +230,7 @@ class PeerHost:
         except Exception as error:  # noqa: BLE001  libp2p raises many kinds; each means no stream
             raise PeerUnreachable(f"The peer opens no stream: {type(error).__name__}.") from error
         stream = SwarmStream(opened, self._unread)
-        self._nursery.start_soon(stream.pump)
+        await self._pump(stream)
         return str(opened.get_protocol()), stream
 
     async def provide(self, key: bytes) -> bool:
@@ -240,6 +240,13 @@ class PeerHost:
     async def find_providers(self, key: bytes) -> list[tuple[PeerId, tuple[str, ...]]]:
         """Peers with a provider record for this multihash, and their addresses."""
         return await self._dht.find_providers(key)
+
+    async def _pump(self, stream: SwarmStream) -> None:
+        """Raises PeerUnreachable where the swarm was left while the stream was opened."""
+        if self._nursery is None:
+            await stream.reset()
+            raise PeerUnreachable("The swarm was left.")
+        self._nursery.start_soon(stream.pump)
 
     async def _stay(self, task_status: trio.TaskStatus[Any]) -> None:
         async with self._dht.running(), trio.open_nursery() as nursery:

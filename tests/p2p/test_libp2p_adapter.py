@@ -21,7 +21,7 @@ from p2p.libp2p_adapter.supervision import supervise
 from p2p.libp2p_adapter.tcp import Tcp, WholeWrites
 from p2p.libp2p_adapter.traffic import Traffic
 from p2p.libp2p_adapter.turns import Turns
-from p2p.swarm_errors import LibraryChanged
+from p2p.swarm_errors import LibraryChanged, PeerUnreachable
 from tests.p2p.hosts import ECHO, a_host, identity, is_alive, joined, running, says
 
 OURS = (Network, Host, Muxer, Muxers, Tcp, WholeWrites, NoAutoConnector, KnownPeers, Kademlia, ProviderRecords)
@@ -161,3 +161,20 @@ def test_a_peer_cannot_fill_the_store_with_addresses() -> None:
     assert len(store.addrs(peer)) == 16
     assert str(store.addrs(peer)[-1]) == "/ip4/192.0.2.199/tcp/1"
     assert len(store.get_protocols(peer)) == 128
+
+
+async def test_a_stream_that_opens_while_its_swarm_is_left_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = a_host(1), a_host(2)
+    async with running(one, other) as nursery:
+        peer = await joined(one, other, 2)
+        opens = one._host.new_stream
+
+        async def slowly(*wanted: object) -> object:
+            opened = await opens(*wanted)
+            nursery.cancel_scope.cancel()
+            monkeypatch.setattr(one, "_nursery", None)
+            return opened
+
+        monkeypatch.setattr(one._host, "new_stream", slowly)
+        with pytest.raises(PeerUnreachable, match="left"):
+            await one.open_stream(peer, ECHO)
