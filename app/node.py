@@ -43,6 +43,7 @@ from core.payments.voucher import EscrowDomain
 from core.preparation import Preparation
 from core.private_file import write_private
 from core.settings import Settings, dump_settings, load_settings
+from core.still_heap import keep_heap
 from core.store import Store
 from core.trouble import Trouble
 
@@ -176,6 +177,7 @@ async def _serve(engine: Engine, journal: Journal, *, lock: EngineLock, home: Ho
         nursery.start_soon(server.run, listener)
         nursery.start_soon(partial(_quit_on_signals, engine))
         lock.publish(address)
+        keep_heap()
         await engine.run()
         await trio.sleep(0.1)
         nursery.cancel_scope.cancel()

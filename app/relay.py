@@ -16,6 +16,7 @@ from app.lockfile import HomeLocked, try_lock
 from app.node import EngineWords, read_network
 from core.home import Home
 from core.network import NetworkError
+from core.still_heap import keep_heap
 from core.trouble import Trouble
 from p2p.identity import IdentityUnusable
 from p2p.libp2p_adapter.interfaces import listen_addresses
@@ -35,6 +36,7 @@ def run_relay(arguments: argparse.Namespace, home: Home) -> int:
                 raise HomeLocked(f"A relay already runs in {home.folder}. Stop it first, or use another --home.")
             words = _words(arguments, home)
             _warn_of_private(words)
+            keep_heap()
             trio.run(run_relay_node, words)
     except (SwarmError, IdentityUnusable, HomeLocked, NetworkError, Trouble) as error:
         sys.stderr.write(f"{error}\n")

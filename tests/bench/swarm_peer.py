@@ -22,6 +22,7 @@ from core.job import JobId, JobRequest, PeerId
 from core.job_output import JobOutput
 from core.offer import Quote, Reject
 from core.payments.voucher import Party, Voucher
+from core.still_heap import keep_heap
 from p2p.byte_stream import ByteStream
 from p2p.identity import Identity
 from p2p.job_sales import JobSales, SalesPorts
@@ -132,6 +133,7 @@ async def _main() -> None:
         await nursery.start(peer.run)
         (raw,) = await nursery.start(partial(trio.serve_tcp, _raw_echo, 0, host="127.0.0.1"))
         port = raw.socket.getsockname()[1]
+        keep_heap()
         print(json.dumps({"addresses": peer.swarm.addresses(), "raw_port": port}), flush=True)
         while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             print(json.dumps(peer.figures()), flush=True)
