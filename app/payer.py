@@ -16,6 +16,7 @@ from core.offer import Quote
 from core.payments.chain import EscrowChain
 from core.payments.chain_values import ChainError
 from core.payments.devnet_deploy import Deployment, fund
+from core.payments.signer_book import SignerBookUnusable
 from core.payments.voucher import CLAIM_LIFE_S, EscrowDomain, JobClaim, Party, Voucher
 from core.payments.wallet import Wallet
 from core.store import Store
@@ -62,6 +63,8 @@ class WalletPayer:
                 return await trio.to_thread.run_sync(partial(self._pay, quote.job_id, worker, amount=amount))
             except ChainError as error:
                 return f"The payment could not be secured: {error}"
+            except SignerBookUnusable as error:
+                return str(error)
 
     @property
     def spent(self) -> int:
@@ -84,7 +87,7 @@ class WalletPayer:
         self._spent += added
         self._signed[job_id] = max(amount, self._signed.get(job_id, 0))
         self._workers[job_id] = worker
-        return self._wallet.sign_voucher(self._domain, worker=worker, cumulative=cumulative)
+        return self._wallet.sign_at_least(self._domain, worker=worker, cumulative=cumulative)
 
     def _spend(self, worker: str, change: int) -> int:
         """A lane is one worker at one escrow; what the wallet has signed there is where it starts from."""

@@ -12,6 +12,7 @@ from core.job import JobId, Price
 from core.network import Network
 from core.offer import Quote
 from core.payments.chain_values import Account, Lane
+from core.payments.signer_book import SignerBook
 from core.payments.voucher import Party, Voucher
 from core.payments.wallet import Wallet
 from core.store import Store
@@ -30,7 +31,7 @@ class RichChain:
 
 
 def payer(folder: Path, database: str, *, chain_id: int = 31_337) -> WalletPayer:
-    wallet = Wallet(bytes(range(1, 33)), OWNER, journal=folder / "signed.jsonl")
+    wallet = Wallet(bytes(range(1, 33)), OWNER, book=SignerBook(folder / "signer.db"))
     network = Network("n", chain_id, "http://x", "0x" + "44" * 20, "0x" + "55" * 20, "TOK", 6)
     chain: Any = RichChain()
     return WalletPayer(wallet, Store(folder / database), chain=chain, network=network)
@@ -53,6 +54,21 @@ async def test_a_quote_that_names_nobody_is_not_paid_and_breaks_nothing(tmp_path
 async def test_a_lost_database_goes_on_from_what_the_wallet_has_signed(tmp_path: Path) -> None:
     assert await signed(payer(tmp_path, "a.db"), 100) == 100
     assert await signed(payer(tmp_path, "b.db"), 20) == 120
+
+
+async def test_two_payers_of_one_home_sign_for_what_both_owe(tmp_path: Path) -> None:
+    one, other = payer(tmp_path, "a.db"), payer(tmp_path, "a.db")
+    assert await signed(one, 10) == 10
+    assert await signed(other, 490) == 500
+    assert await signed(one, 11) == 501
+
+
+async def test_without_the_signers_book_nothing_is_paid_and_the_reason_is_said(tmp_path: Path) -> None:
+    asking = payer(tmp_path, "a.db")
+    asking._wallet.close()
+    said = await asking.pay(quote(), 10)
+    assert isinstance(said, str)
+    assert "nothing is signed" in said
 
 
 async def test_what_was_signed_on_one_chain_is_not_owed_on_another(tmp_path: Path) -> None:

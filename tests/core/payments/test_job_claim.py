@@ -10,6 +10,7 @@ from eth_account.messages import encode_typed_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.payments.signer_book import SignerBook
 from core.payments.voucher import (
     CLAIM_LIFE_S,
     MAX_CLAIM_LIFE_S,
@@ -85,7 +86,7 @@ def test_whatever_is_no_signature_of_the_payer_proves_nothing(signature: str) ->
 
 
 def test_a_wallet_signs_it_and_signs_no_money_with_it(tmp_path: Path) -> None:
-    wallet = Wallet(KEY, PAYER.owner, journal=tmp_path / "signed.jsonl")
-    before = (tmp_path / "signed.jsonl").read_bytes()
+    wallet = Wallet(KEY, PAYER.owner, book=SignerBook(tmp_path / "signer.db"))
+    before = (tmp_path / "signer.db").read_bytes()
     assert wallet.sign_job_claim(DOMAIN, CLAIM) == signed()
-    assert (tmp_path / "signed.jsonl").read_bytes() == before
+    assert (tmp_path / "signer.db").read_bytes() == before
