@@ -23,7 +23,7 @@ from core.payments.channel import PaymentChannel
 from core.payments.redemption import Redemption, RedemptionPolicy, decide
 from core.payments.voucher import Party
 from core.payments.wallet import Wallet
-from core.store import Store
+from core.store import Store, StoreError
 
 EVERY_S = 2.0
 CHAIN_TIMEOUT_S = 8.0
@@ -32,6 +32,9 @@ LANE_FRESH_S = 5.0
 MAX_LANES = 256
 CHAIN_THREADS = 8
 REDEEM_TIMEOUT_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 6 * 3_600.0
+MOST_DOUBLED = 16
+LOST = "Its bytes are lost; what it was for is asked of the chain anew."
 
 Answer = TypeVar("Answer")
 
@@ -61,6 +64,8 @@ class Settlement:
         self._purse = purse
         self._lanes: dict[str, tuple[float, PaymentChannel]] = {}
         self._lock = trio.Lock()
+        self._reverts = 0
+        self._again_at = 0.0
         # A chain that hangs may take all of these threads, and none of those that write to disk.
         self._threads = trio.CapacityLimiter(CHAIN_THREADS)
 
@@ -74,7 +79,7 @@ class Settlement:
                 if is_down:
                     self._journal.announce(e.TroubleFound(time.time(), "chain", ""))
                 is_down = False
-            except SettlementError as error:
+            except (SettlementError, StoreError) as error:
                 if not is_down:
                     self._journal.announce(e.TroubleFound(time.time(), "chain", str(error)))
                 is_down = True
@@ -133,7 +138,8 @@ class Settlement:
     async def _round(self) -> None:
         await self._follow()
         await self._read_account()
-        await self._submit_redemptions(force=False)
+        if time.time() >= self._again_at:
+            await self._submit_redemptions(force=False)
 
     async def _submit_redemptions(self, *, force: bool) -> None:
         channels = await self._channels()
@@ -200,27 +206,36 @@ class Settlement:
             receipt = await self._ask(self._chain.receipt, entry.transaction)
             if receipt is None:
                 await self._send_again(entry)
-            elif not receipt.is_success:
-                reverted = e.TransactionFailed(time.time(), entry.transaction, "The chain reverted it.")
-                await self._journal.record(reverted)
             elif receipt.confirmations >= self._purse.confirmations:
                 await self._confirm(entry, receipt)
 
     async def _send_again(self, entry: ledger.Transaction) -> None:
         """Not mined: send the bytes that were written down once more. Another with its nonce was mined: it failed."""
         raw = await trio.to_thread.run_sync(self._store.transaction, entry.transaction)
+        if not raw:
+            await self._journal.record(e.TransactionFailed(time.time(), entry.transaction, LOST))
+            return
         try:
-            await self._ask(self._chain.broadcast, bytes.fromhex(raw or ""))
+            await self._ask(self._chain.broadcast, bytes.fromhex(raw))
         except TransactionRefused as error:
             await self._journal.record(e.TransactionFailed(time.time(), entry.transaction, str(error)))
 
     async def _confirm(self, entry: ledger.Transaction, receipt: Receipt) -> None:
         now = time.time()
-        if entry.kind is ledger.TransactionKind.PAYOUT:
-            fact: e.Fact = e.PayoutConfirmed(now, entry.transaction, receipt.paid_out, receipt.block)
+        self._note(is_success=receipt.is_success, now=now)
+        if not receipt.is_success:
+            fact: e.Fact = e.TransactionFailed(now, entry.transaction, "The chain reverted it.")
+        elif entry.kind is ledger.TransactionKind.PAYOUT:
+            fact = e.PayoutConfirmed(now, entry.transaction, receipt.paid_out, receipt.block)
         else:
             fact = e.RedemptionConfirmed(now, entry.transaction, receipt.paid, receipt.block, receipt.redeemed)
         await self._journal.record(fact)
+
+    def _note(self, *, is_success: bool, now: float) -> None:
+        """Whatever made the chain revert, the next try costs another fee: each waits twice as long as the last one."""
+        self._reverts = 0 if is_success else min(MOST_DOUBLED, self._reverts + 1)
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._reverts - 1)) if self._reverts else 0.0
+        self._again_at = now + pause_s
 
     async def _until_settled(self) -> None:
         with trio.move_on_after(REDEEM_TIMEOUT_S):

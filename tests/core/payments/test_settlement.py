@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -15,13 +16,14 @@ import trio.testing
 from core import events as e
 from core.job import JobId
 from core.journal import Journal
+from core.payments import ledger
 from core.payments import settlement as room
 from core.payments.chain_values import Account, Lane, Receipt, TransactionRefused
 from core.payments.redemption import RedemptionPolicy
 from core.payments.settlement import MAX_LANES, Purse, Settlement, SettlementError
 from core.payments.voucher import Party
 from core.state import earnings
-from core.store import Store
+from core.store import Store, StoreFull
 
 WORKER = Party("0x" + "22" * 20, "0x" + "33" * 20)
 PAYER = Party("0x" + "11" * 20, "0x" + "44" * 20)
@@ -70,6 +72,10 @@ class FakeChain:
 
 def refuse() -> None:
     raise TransactionRefused("0x33 needs 1 wei for the network fee and has less.")
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise StoreFull("No space is left.")
 
 
 def made(folder: Path, chain: FakeChain) -> tuple[Journal, Settlement]:
@@ -133,6 +139,50 @@ async def test_a_payout_that_the_chain_reverts_is_not_called_paid(tmp_path: Path
     journal, settlement = made(tmp_path, FakeChain())
     with pytest.raises(SettlementError):
         await settlement.withdraw()
+
+
+async def test_a_redemption_that_reverts_is_not_paid_for_again_at_every_round(tmp_path: Path) -> None:
+    chain = FakeChain()
+    journal, settlement = made(tmp_path, chain)
+    await journal.record(voucher(1_000, 1_000))
+    for _ in range(5):
+        await settlement._round()
+    assert chain.sent == ["t0"]
+    assert journal.state.ledger.lanes[PAYER.id].unredeemed == 1_000
+    assert await settlement.redeem_now()
+    assert chain.sent == ["t0", "t1"]
+
+
+async def test_a_revert_counts_only_when_it_is_as_deep_as_a_payment_would_have_to_be(tmp_path: Path) -> None:
+    journal, settlement = made(tmp_path, FakeChain())
+    settlement._purse = msgspec.structs.replace(settlement._purse, confirmations=3)
+    await journal.record(voucher(1_000, 1_000), e.RedemptionSubmitted(2.0, "t", 1_000, {PAYER.id: 1_000}))
+    await settlement._follow()
+    assert len(ledger.pending(journal.state.ledger)) == 1
+
+
+async def test_a_transaction_whose_bytes_are_lost_is_given_up_and_the_engine_lives(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.receipt = lambda transaction: None  # type: ignore[assignment, method-assign, return-value]
+    journal, settlement = made(tmp_path, chain)
+    await journal.record(voucher(1_000, 1_000), e.RedemptionSubmitted(2.0, "t", 1_000, {PAYER.id: 1_000}))
+    await settlement._follow()
+    assert ledger.pending(journal.state.ledger) == ()
+    assert journal.state.ledger.lanes[PAYER.id].unredeemed == 1_000
+
+
+async def test_a_full_disk_is_trouble_and_not_the_end(tmp_path: Path) -> None:
+    journal, settlement = made(tmp_path, FakeChain())
+    await journal.record(voucher(1_000, 1_000))
+    settlement._store.keep_transaction = no_space  # type: ignore[method-assign]
+    with journal.watch() as watcher:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(settlement.run)
+            with trio.fail_after(5):
+                while not isinstance((await watcher.events.receive()).event, e.TroubleFound):
+                    continue
+            nursery.cancel_scope.cancel()
+    assert "No space" in journal.state.trouble["chain"]
 
 
 async def test_vouchers_that_nobody_covers_are_not_called_cashed(tmp_path: Path) -> None:
