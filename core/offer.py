@@ -29,6 +29,10 @@ class Offer(msgspec.Struct, frozen=True):
     sequence: int = 0
 
 
+# The longest run ahead of payment that a quote may ask for: what a requester can lose to a provider that stops there.
+MAX_WINDOW_TOKENS = 512
+
+
 class Quote(msgspec.Struct, frozen=True):
     """A price and a time for one job, good until expires_at; window_tokens is how far we run ahead of payment."""
 

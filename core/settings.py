@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from core.job import QualityClass
+from core.offer import MAX_WINDOW_TOKENS
 
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -59,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pause_on_battery: bool = True
     tariff_per_kwh: Amount = 250_000
     floor_per_mtok: Amount = 500_000
-    window_tokens: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 64
+    window_tokens: Annotated[int, msgspec.Meta(ge=8, le=MAX_WINDOW_TOKENS)] = 64
     unsecured_credit: Amount = 100_000
     redeem_at: Amount = 20_000
     storage_cap_gb: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from core.job import JobRequest, JobState, Usage, charge
-from core.offer import Quote
+from core.offer import MAX_WINDOW_TOKENS, Quote
 from p2p.messages import AmountDue, Chunk, Failed, Finished, Keep, ProviderMessage, Quoted, Rejected, Resumed
 from p2p.protocol_error import RemoteProtocolError
 
@@ -66,6 +66,7 @@ class JobAnswer:
         price = quote.price
         amounts = (price.input_per_mtok, price.output_per_mtok, price.tip_bp, quote.prompt_tokens, quote.window_tokens)
         _require(min(amounts) >= 0, "the quote has a negative number")
+        _require(quote.window_tokens <= MAX_WINDOW_TOKENS, "the window is too long")
         self.quote = quote
 
     def _check_chunk(self, chunk: Chunk) -> None:
@@ -74,6 +75,7 @@ class JobAnswer:
         raw = chunk.text.encode("utf-8", "surrogatepass")
         self._text_bytes += len(raw)
         _require(self._text_bytes <= MAX_BYTES_PER_TOKEN * self._max_tokens(), "the answer is too long")
+        _require(chunk.completion_tokens <= self._text_bytes + self._window(), "more tokens are counted than text came")
         self._text.update(raw)
         self.chunks += 1
         self.tokens = chunk.completion_tokens
@@ -86,7 +88,7 @@ class JobAnswer:
         if self.quote is None:
             _require((usage, amount) == (Usage(), 0), "a job without a quote cannot cost anything")
             return
-        window = self.quote.window_tokens
+        window = self._window()
         _require(usage.prompt_tokens in (0, self.quote.prompt_tokens), "the prompt is not the quoted one")
         _require(0 <= usage.completion_tokens <= self.tokens + window, "more tokens are billed than were delivered")
         _require(0 <= amount <= charge(self.quote.price, usage), "the amount is more than the price")
@@ -95,8 +97,11 @@ class JobAnswer:
         """What may be asked for: the prompt, what was delivered, and one window."""
         if self.quote is None:
             return 0
-        tokens = min(tokens + self.quote.window_tokens, self._max_tokens())
+        tokens = min(tokens + self._window(), self._max_tokens())
         return charge(self.quote.price, Usage(self.quote.prompt_tokens, tokens))
+
+    def _window(self) -> int:
+        return self.quote.window_tokens if self.quote is not None else 0
 
     def _max_tokens(self) -> int:
         return self.request.terms.max_tokens if self.request is not None else 0

@@ -185,6 +185,8 @@ def test_an_end_of_the_stream_after_the_last_word_is_no_fault() -> None:
 WRONG: tuple[ProviderMessage, ...] = (
     Chunk(1, "skipped", 1),
     Chunk(0, "too many", 65),
+    Chunk(0, "", 9),
+    Chunk(0, "few", 12),
     Chunk(0, "fewer", -1),
     AmountDue(100),
     AmountDue(-1),
@@ -208,7 +210,8 @@ def test_sums_that_do_not_add_up_are_refused_at_both_ends(message: ProviderMessa
 
 
 @pytest.mark.parametrize(
-    "change", [{"job_id": "other"}, {"model": "other"}, {"prompt_tokens": -1}, {"window_tokens": -1}]
+    "change",
+    [{"job_id": "other"}, {"model": "other"}, {"prompt_tokens": -1}, {"window_tokens": -1}, {"window_tokens": 513}],
 )
 def test_a_quote_for_something_else_is_refused(change: dict[str, object]) -> None:
     talk = Dialogue()

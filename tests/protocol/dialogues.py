@@ -77,6 +77,7 @@ def conversations() -> dict[str, list[Said]]:
         "a chunk that is missing": [ask, quote, pay, (PROVIDER, m.Chunk(1, s.TEXT, 4))],
         "tokens that go back": [ask, quote, pay, first, (PROVIDER, m.Chunk(1, "x", 3))],
         "more tokens than were asked for": [ask, quote, pay, (PROVIDER, m.Chunk(0, "x", 65))],
+        "more tokens than text came": [ask, quote, pay, (PROVIDER, m.Chunk(0, "", 64))],
         "more asked than delivered": [ask, quote, pay, (PROVIDER, m.AmountDue(10**9))],
         "a digest of something else": [ask, quote, pay, first, (PROVIDER, m.Finished(s.USAGE, "stop", 0, "00" * 32))],
         "an amount above the price": [ask, quote, pay, first, (PROVIDER, m.Finished(s.USAGE, "stop", 999, whole))],

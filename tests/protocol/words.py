@@ -8,6 +8,7 @@ from __future__ import annotations
 from core.job import MAX_JOB_TOKENS
 from core.metamodel.federation import _BOUNDS, MAX_ROWS
 from core.model_card import MAX_NAME_CHARACTERS
+from core.offer import MAX_WINDOW_TOKENS
 from core.payments.voucher import MAX_AMOUNT, MAX_CLAIM_LIFE_S
 from core.runtimes import request_limits as r
 from p2p import messages as m
@@ -100,7 +101,7 @@ _JOB = {
     "Chunk": {
         "seq": "0, 1, 2, ... without a gap.",
         "text": f"Whole characters. All chunks have at most {MAX_BYTES_PER_TOKEN:,} bytes for each of max_tokens.",
-        "completion_tokens": f"{TOTAL} At most the job's max_tokens.",
+        "completion_tokens": f"{TOTAL} At most the job's max_tokens, and the bytes of all text so far and one window.",
     },
     "Finished": {
         "usage": "What is billed.",
@@ -168,7 +169,7 @@ _JOB = {
         f"{TEMPLATE_TOKENS_A_TURN} for each turn and one more.",
         "ttft_p90_s": "The first token comes within so many seconds, nine times in ten.",
         "tpot_s": "Seconds a token after that.",
-        "window_tokens": "How many tokens are delivered ahead of payment, 0 and up.",
+        "window_tokens": f"How many tokens are delivered ahead of payment, 0 to {MAX_WINDOW_TOKENS}.",
         "worker_owner": "Escrow party that is paid: its owner's address.",
         "worker_hot": "Escrow party that is paid: the address of its signing key.",
         "model": "The proposal's.",
