@@ -13,18 +13,21 @@ from typing import Any
 import trio
 
 from app import network_files
+from app.cli_deploy import run_deploy
 from app.cli_text import table
 from app.lockfile import is_home_locked
 from core.home import Home
 from core.journal import Journal
 from core.network import Network, NetworkError
 from core.network_words import made_network
+from core.payments.chain_values import ChainError
+from core.payments.keystore import WalletLocked
 from core.store import Store, StoreError
 from core.trouble import Trouble, trouble_of
 from p2p.bootstrap_check import Answer, bootstrap_answers
 from p2p.swarm_errors import SwarmError
 
-KNOWN = (NetworkError, StoreError, SwarmError, OSError)
+KNOWN = (ChainError, NetworkError, StoreError, SwarmError, WalletLocked, OSError)
 
 
 def run_network_word(arguments: argparse.Namespace, home: Home) -> int:
@@ -35,6 +38,8 @@ def run_network_word(arguments: argparse.Namespace, home: Home) -> int:
                 return _tell(arguments, home)
             case "create":
                 return _create(arguments, home)
+            case "deploy":
+                return run_deploy(arguments, home)
             case _:
                 return _use(arguments, home)
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the process edge: unknown ones are raised again

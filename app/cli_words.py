@@ -84,7 +84,7 @@ def network_words(words: argparse._SubParsersAction[argparse.ArgumentParser], ad
     """Add `network` and its deeds."""
     network = words.add_parser("network", help="which network this computer belongs to, and files for others")
     add_home(network)
-    deeds = network.add_subparsers(dest="deed", required=True, metavar="info|create|use")
+    deeds = network.add_subparsers(dest="deed", required=True, metavar="info|create|deploy|use")
     told = deeds.add_parser("info", help="what is in use: swarm id, chain, and whether each bootstrap peer answers")
     told.add_argument("name", nargs="?", default="", metavar="NAME|FILE", help="another network than this computer's")
     create = deeds.add_parser("create", help="write a network file")
@@ -96,11 +96,24 @@ def network_words(words: argparse._SubParsersAction[argparse.ArgumentParser], ad
     create.add_argument("--decimals", type=int, default=6, metavar="N", help="of the token (default: 6)")
     create.add_argument("--confirmations", type=int, default=1, metavar="N", help="blocks to wait for (default: 1)")
     create.add_argument("--bootstrap", action="append", default=[], metavar="ADDRESS", help="of a bootstrap peer")
+    _deploy_words(deeds.add_parser("deploy", help="put the escrow onto a chain, and write the network file"))
     use = deeds.add_parser("use", help="belong to this network from now on")
     use.add_argument("name", metavar="NAME|FILE")
     for parser in deeds.choices.values():
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         add_home(parser)
+
+
+def _deploy_words(deploy: argparse.ArgumentParser) -> None:
+    deploy.add_argument("name", metavar="NAME", help="small letters, digits and dashes")
+    deploy.add_argument("--rpc", required=True, metavar="URL")
+    deploy.add_argument("--chain-id", type=int, required=True, metavar="N", help="refused where the node is on another")
+    deploy.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="hex or keystore; pays the fees")
+    deploy.add_argument("--token", default="", metavar="ADDRESS", help="an ERC-20 (default: a new one for play)")
+    deploy.add_argument("--exit-delay", type=int, default=None, metavar="S", help="default: a day; 60 on a play chain")
+    deploy.add_argument("--confirmations", type=int, default=12, metavar="N", help="blocks to wait for (default: 12)")
+    deploy.add_argument("--bootstrap", action="append", default=[], metavar="ADDRESS", help="of a bootstrap peer")
+    deploy.add_argument("--yes", action="store_true", help="do not ask before money is spent")
 
 
 def place(text: str) -> int:

@@ -7,7 +7,6 @@ it from a thread. Never touches a key of ours.
 from __future__ import annotations
 
 import time
-import urllib.request
 from typing import Any
 
 import msgspec
@@ -16,12 +15,12 @@ from eth_hash.auto import keccak
 
 from core.payments.artifact import load_artifact
 from core.payments.chain_values import ChainUnavailable, TransactionRefused
+from core.payments.json_rpc import TIMEOUT_S, JsonRpc
 from core.payments.voucher import Party
 
 SYMBOL = "tUSD"
 DECIMALS = 6
 EXIT_DELAY_S = 30
-TIMEOUT_S = 10.0
 _POLL_S = 0.05
 
 
@@ -67,7 +66,7 @@ class _Node:
     """A development chain's node and its first unlocked account."""
 
     def __init__(self, rpc_url: str) -> None:
-        self._rpc_url = rpc_url
+        self._node = JsonRpc(rpc_url, what="The development chain")
         accounts = self.ask("eth_accounts")
         if not accounts:
             raise TransactionRefused("The node has no unlocked account: this is no development chain.")
@@ -75,16 +74,7 @@ class _Node:
 
     def ask(self, method: str, *params: Any) -> Any:
         """One JSON-RPC call. Raises ChainUnavailable, or TransactionRefused with the node's words."""
-        body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-        request = urllib.request.Request(self._rpc_url, body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-                answer = msgspec.json.decode(reply.read())
-        except (OSError, msgspec.DecodeError) as error:
-            raise ChainUnavailable("The development chain does not answer.") from error
-        if "error" in answer:
-            raise TransactionRefused(f"The development chain refused {method}: {answer['error']['message']}.")
-        return answer["result"]
+        return self._node.ask(method, *params)
 
     def send(self, fields: dict[str, str]) -> dict[str, Any]:
         """The receipt of a transaction of the unlocked account. Raises TransactionRefused if it reverted."""

@@ -5,8 +5,11 @@ Only reads and writes files, all of them 0600 and written whole or not at all. N
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,6 +20,7 @@ from core.private_file import write_private
 
 STRONG_SCRYPT_N = 1 << 18
 CHEAP_SCRYPT_N = 1 << 12
+KEY_BYTES = 32
 
 KEYSTORE = "hot.json"
 PASSPHRASE = "hot.passphrase"
@@ -63,6 +67,28 @@ def load_owner(folder: Path, owner: str | None) -> str:
     write_private(folder / OWNER_KEY, b"0x" + key.hex().encode())
     write_private(path, address_of(key).encode())
     return address_of(key)
+
+
+def read_key_file(path: Path, ask: Callable[[], str]) -> bytes:
+    """The 32-byte key in a file of the operator's: hex, or a keystore v3 whose passphrase ask gives. Raises
+    WalletLocked, also for a file that others may read."""
+    try:
+        text = path.read_text().strip()
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise WalletLocked(f"{path} cannot be read as a key file.") from error
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise WalletLocked(f"Others may read {path}. Take that away first: chmod 600 {path}")
+    if text.startswith("{"):
+        return _opened(path, ask())
+    try:
+        key = bytes.fromhex(text.removeprefix("0x"))
+        address_of(key)  # a key off the curve is none
+        if len(key) != KEY_BYTES:
+            raise ValueError
+    except ValueError:
+        raise WalletLocked(f"{path} holds neither 64 hex digits of a key nor a keystore.") from None
+    return key
 
 
 def _new_key() -> bytes:
