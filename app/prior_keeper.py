@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from core.metamodel.federation import Heard
+from core.metamodel.predictor import prior_fault
 
 FIRST_AFTER_S = 3600.0
 EVERY_S = 86_400.0
@@ -37,8 +38,13 @@ class PriorKeeper:
 
     @property
     def best(self) -> Path:
-        """The file to predict with: our own where there is one that has won, else the shipped one."""
-        return self._own if self._own.exists() else self._shipped
+        """The file to predict with: our own where there is one that has won and can be read, else the shipped one."""
+        if not self._own.exists():
+            return self._shipped
+        if fault := prior_fault(self._own):
+            log.warning("the prior of this home is not used: %s", fault)
+            return self._shipped
+        return self._own
 
     async def run(self, taken: Callable[[Path], None]) -> None:
         """Refit once a day, until cancelled; taken is called with each new prior. Too few peers: nothing is done."""

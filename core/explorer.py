@@ -150,7 +150,7 @@ async def attempt(command: TryPlan) -> WorkerReport:
                 return await _result(worker)
             finally:
                 worker.kill()
-    return Fault(FaultKind.INTERNAL, f"The trial did not end within {TRIAL_S:.0f} s.")
+    return Fault(FaultKind.TIMED_OUT, f"The trial did not end within {TRIAL_S:.0f} s.")
 
 
 async def _result(worker: WorkerProcess) -> WorkerReport:

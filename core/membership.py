@@ -152,7 +152,9 @@ class Membership:
         with trio.move_on_after(DRAIN_TIMEOUT_S):
             while self.desk is not None and self.desk.live:
                 await trio.sleep(0.1)
-        self._renewal.cancel()
+            self._renewal.cancel()
+            return
+        self._is_renewing = False  # a long job goes on; the next round of trials asks again
 
     async def _serve(self, prepared: Prepared) -> None:
         journal = self._parts.journal
@@ -284,6 +286,8 @@ class Membership:
 
     async def _remember(self, prepared: Prepared, failure: LoadFailed, *, is_last: bool) -> None:
         """An out-of-memory makes the next choice a smaller plan; anything else is final."""
-        if failure.fault.kind is not FaultKind.OUT_OF_MEMORY or is_last:
+        if failure.fault.kind is not FaultKind.OUT_OF_MEMORY:
             raise failure
         await self._parts.preparation.forget(prepared, free_bytes=failure.fault.free_bytes)
+        if is_last:
+            raise failure

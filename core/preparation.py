@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import msgspec
 import trio
@@ -25,7 +26,7 @@ from core.metamodel.abilities import LLAMA, types_of
 from core.metamodel.evidence import Experience
 from core.metamodel.federation import Heard
 from core.metamodel.fit import Fit, need, overhead_bytes
-from core.metamodel.goal import goal_of
+from core.metamodel.goal import JobMix, goal_of
 from core.metamodel.gpu_use import gpu_shortfall
 from core.metamodel.own_measurements import place_of
 from core.model_card import ModelCard
@@ -287,7 +288,9 @@ class Preparation:
         goal = goal_of(self._settings, job_mix(state.demand, now=time.time()))
         failed = sum(failure.needed_bytes for failure in state.memory.failures)
         cells = len(state.speeds.at(place_of(benchmark.device, machine.runtime)))
-        basis = f"{card.source_sha256[:16]} {benchmark.at:.3f} {goal.quality} {mix_key(goal.mix)} {failed} {cells}"
+        wishes = crc32(msgspec.json.encode(msgspec.structs.replace(goal, mix=JobMix())))
+        about = f"{card.source_sha256[:16]} {benchmark.at:.3f} {goal.quality} {mix_key(goal.mix)}"
+        basis = f"{about} {failed} {cells} {wishes:08x}"
         kept = self._kept(card, machine)
         basis = basis if kept is None else f"{basis} kept {kept}"
         known = None if self._is_outdone else state.choice

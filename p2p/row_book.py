@@ -10,6 +10,7 @@ from core.metamodel.federation import Heard
 from p2p.row_messages import MAX_AGE_DAYS, SignedRows, rows_fault
 
 MAX_PEERS = 256
+STALE = "no news: as new, or newer, rows of this peer are known, or only newer ones have room"
 
 
 class RowBook:
@@ -23,16 +24,19 @@ class RowBook:
         return len(self._sets)
 
     def add(self, signed: SignedRows, *, today: int) -> str | None:
-        """Keep a peer's rows; the fault if they are no good. An older set than is known changes nothing."""
+        """Keep a peer's rows; the fault if they are no good, STALE if they are no news, None if they are kept."""
         known = self._sets.get(signed.peer_id)
         if known is not None and known.day >= signed.day:
-            return None
+            return STALE
         if fault := rows_fault(signed, today=today):
             return fault
         self._sets.pop(signed.peer_id, None)
         self._sets = {peer: kept for peer, kept in self._sets.items() if kept.day >= today - MAX_AGE_DAYS}
-        while len(self._sets) >= self._max_peers:
-            del self._sets[min(self._sets, key=lambda peer: self._sets[peer].day)]
+        if len(self._sets) >= self._max_peers:
+            oldest = min(self._sets, key=lambda peer: self._sets[peer].day)
+            if self._sets[oldest].day > signed.day:
+                return STALE
+            del self._sets[oldest]
         self._sets[signed.peer_id] = signed
         return None
 

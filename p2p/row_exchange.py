@@ -21,7 +21,7 @@ from p2p.byte_stream import ByteStream, StreamBroken
 from p2p.identity import Identity
 from p2p.one_message import receive_message
 from p2p.protocol_error import RemoteProtocolError
-from p2p.row_book import RowBook
+from p2p.row_book import STALE, RowBook
 from p2p.row_messages import (
     MAX_QUESTION_BYTES,
     MAX_ROWS_BYTES,
@@ -116,7 +116,9 @@ class RowExchange:
         for signed in answer.sets[:MAX_SETS]:
             if signed.peer_id == self._identity.peer_id or before.get(signed.peer_id) == signed:
                 continue
-            if fault := self._book.add(signed, today=today):
+            if (fault := self._book.add(signed, today=today)) == STALE:
+                continue
+            if fault is not None:
                 log.debug("rows from %s are not believed: %s", peer, fault)
                 if fault == UNSIGNED:
                     stream.blame()

@@ -187,6 +187,15 @@ def open_prior(path: Path) -> Prior:
     return msgspec.json.decode(path.read_bytes(), type=Prior)
 
 
+def prior_fault(path: Path) -> str:
+    """Why this file is no trained prior; empty when it is one."""
+    try:
+        prior = open_prior(path)
+    except (OSError, msgspec.MsgspecError) as error:
+        return f"{path.name} cannot be read ({type(error).__name__})"
+    return "" if prior.decode != Side() and prior.prefill != Side() else f"{path.name} was not trained"
+
+
 def roofline_speeds(phase: Phase, c: Columns, *, constants: dict[str, Constants]) -> Vector:
     """Tokens per second by the formula alone."""
     own = constant_columns(c.backend, constants)

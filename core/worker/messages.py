@@ -28,6 +28,7 @@ class FaultKind(StrEnum):
     NO_SPACE = "no_space"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
+    TIMED_OUT = "timed_out"
 
 
 # engine to worker

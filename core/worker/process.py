@@ -267,12 +267,13 @@ async def run_once(
     on_progress: Callable[[float, str], None] | None = None,
     log: Path | None = None,
 ) -> w.WorkerReport:
-    """Do one thing in a throw-away child. Its death and a missed deadline come back as Fault(INTERNAL)."""
+    """Do one thing in a throw-away child. Its death and a missed deadline come back as faults, INTERNAL and
+    TIMED_OUT."""
     with trio.move_on_after(deadline_s):
         async with open_worker(log=log, limits=Limits(deadline_s, _memory_for(command))) as worker:
             await worker.send(command)
             return await _result(worker, on_progress)
-    return w.Fault(w.FaultKind.INTERNAL, f"The worker did not finish within {deadline_s:.0f} s.")
+    return w.Fault(w.FaultKind.TIMED_OUT, f"The worker did not finish within {deadline_s:.0f} s.")
 
 
 async def _result(worker: WorkerProcess, on_progress: Callable[[float, str], None] | None) -> w.WorkerReport:

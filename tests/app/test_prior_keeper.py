@@ -36,10 +36,17 @@ async def test_a_winner_is_used_until_another_prior_is_shipped(tmp_path: Path) -
     shipped = tmp_path / "shipped.json"
     shipped.write_bytes(b"one")
     keeper = PriorKeeper(shipped, tmp_path, heard=lambda: ())
-    keeper._own.write_bytes(b"better")
-    assert keeper.best.read_bytes() == b"better"
+    keeper._own.write_bytes(SHIPPED.read_bytes())
+    assert keeper.best == keeper._own
     shipped.write_bytes(b"two")
     assert PriorKeeper(shipped, tmp_path, heard=lambda: ()).best == shipped
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", SHIPPED.read_bytes()[:-9]], ids=range(5))
+async def test_a_damaged_prior_of_our_own_is_not_used(tmp_path: Path, content: bytes) -> None:
+    keeper = PriorKeeper(SHIPPED, tmp_path, heard=lambda: ())
+    keeper._own.write_bytes(content)
+    assert keeper.best == SHIPPED
 
 
 async def test_with_few_peers_nothing_is_trained_and_with_no_more_nothing_again(

@@ -27,6 +27,7 @@ PATIENCE_S = 0.25
 WORKERS = 6
 INPUTS_AN_IDENTITY = 200
 NO_ENTRY_S = 0.2
+TELL_EVERY = 5_000
 
 
 class Attacker:
@@ -41,6 +42,7 @@ class Attacker:
         self._held: deque[trio.SocketStream] = deque()
         self.count: Counter[str] = Counter()
         self.refused = 0
+        self._told = 0
 
     async def throw(self, inputs: Any, *, workers: int = WORKERS) -> None:
         """All of these, by several workers at once."""
@@ -54,11 +56,17 @@ class Attacker:
     async def _work(self, inputs: Any, chance: random.Random) -> None:
         waiting = deque[Hostile]()
         while (hostile := waiting.popleft() if waiting else next(inputs, None)) is not None:
+            self._tell()
             if hostile.way in (Way.SOCKET, Way.HALF_OPEN):
                 await self._by_socket(hostile)
                 continue
             waiting.append(hostile)
             await self._as_somebody(inputs, waiting, seed=chance.randbytes(32))
+
+    def _tell(self) -> None:
+        while self.count.total() >= self._told + TELL_EVERY:
+            self._told += TELL_EVERY
+            print(f"{self._told:,} inputs thrown by one attacker", file=sys.stderr, flush=True)
 
     async def _as_somebody(self, inputs: Any, waiting: deque[Hostile], *, seed: bytes) -> None:
         """Connect under a new name, and go on until that one is cut off or has thrown its share."""
@@ -74,8 +82,11 @@ class Attacker:
             nursery.cancel_scope.cancel()
 
     async def _over(self, host: PeerHost, inputs: Any, waiting: deque[Hostile]) -> None:
-        ((connection,),) = host._host.get_network().connections.values()
-        muxed = connection.muxed_conn
+        found = [one for all_of_it in host._host.get_network().connections.values() for one in all_of_it]
+        if not found:  # cut off already
+            self.refused += 1
+            return
+        muxed = found[0].muxed_conn
         for _ in range(INPUTS_AN_IDENTITY):
             hostile = waiting.popleft() if waiting else next(inputs, None)
             if hostile is None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from core import membership as room
 from core.explorer import ExplorerPorts
 from core.journal import Journal
-from core.membership import Joined, Membership, MembershipParts
+from core.membership import DRAIN_TIMEOUT_S, Joined, Membership, MembershipParts
 from core.model_server import LoadFailed
 from core.plan import Choice, Estimate, Plan
 from core.preparation import Prepared
@@ -137,6 +137,18 @@ async def test_while_jobs_run_nothing_new_is_taken_and_nothing_is_changed(
         await membership.run()
     assert preparations.prepared == 1
     assert membership._refusal() == "This peer is changing over to another plan."
+
+
+async def test_a_job_longer_than_patience_is_not_cut_for_a_better_plan(
+    staying: Staying, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(Forever, "live", 1)
+    preparations = Preparations(outdone=1)
+    membership = staying(preparations)
+    with trio.move_on_after(2 * DRAIN_TIMEOUT_S):
+        await membership.run()
+    assert preparations.prepared == 1
+    assert membership._refusal() != "This peer is changing over to another plan."
 
 
 async def test_what_does_not_load_still_ends_the_stay(staying: Staying, autojump_clock: MockClock) -> None:

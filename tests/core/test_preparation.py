@@ -113,6 +113,24 @@ async def test_a_plan_that_makes_the_library_abort_is_never_loaded(
     assert journal.state.memory.failures[0].device == device_key(GPU)
 
 
+async def test_a_count_that_came_too_late_says_nothing_of_memory(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(w.Fault(w.FaultKind.TIMED_OUT, "The worker did not finish within 60 s."))
+    await preparing(journal, monkeypatch, counter=counter).prepare("eight-b")
+    assert len(counter.asked) == 1
+    assert journal.state.memory.failures == ()
+
+
+async def test_another_wish_of_the_owner_is_another_choice(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await preparing(journal, monkeypatch).prepare("eight-b")
+    thrifty = preparing(journal, monkeypatch)
+    thrifty._settings = msgspec.structs.replace(thrifty._settings, max_power_w=60)
+    second = await thrifty.prepare("eight-b")
+    assert second.choice.basis != first.choice.basis
+    assert (await thrifty.prepare("eight-b")).choice == second.choice
+
+
 async def test_what_ran_out_of_memory_is_not_prepared_again(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await preparing(journal, monkeypatch).prepare("eight-b")
     await preparing(journal, monkeypatch).forget(first, free_bytes=7 * GIB)

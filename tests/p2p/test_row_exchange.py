@@ -16,7 +16,7 @@ from core.job import PeerId
 from core.metamodel.federation import MAX_ROWS, Heard, SharedRow
 from p2p.byte_stream import ByteStream
 from p2p.identity import Identity
-from p2p.row_book import RowBook
+from p2p.row_book import STALE, RowBook
 from p2p.row_exchange import DAY_S, RowExchange, RowPorts
 from p2p.row_messages import (
     MAX_AGE_DAYS,
@@ -134,6 +134,15 @@ async def test_whoever_hands_on_forgeries_is_not_heard_further(autojump_clock: M
     assert {heard.peer for heard in asker.book.heard()} == {identity(3).peer_id}
 
 
+async def test_an_older_or_forged_set_takes_the_place_of_none(autojump_clock: MockClock) -> None:
+    asker = Peer(1)
+    asker.book.add(signed(3), today=TODAY)
+    stale = signed(3, day=TODAY - 1)
+    answer = encode_frame(Rows((stale, msgspec.structs.replace(stale, signature="00" * 64), signed(5))))
+    assert await asked(asker, says=answer) == 1
+    assert [kept.peer_id for kept in asker.kept] == [identity(5).peer_id]
+
+
 @pytest.mark.parametrize("says", [b"\xff" * 12, b"\x02{}", encode_frame(GetRows()), b"\x80"], ids=str)
 async def test_nonsense_and_silence_are_no_rows_and_no_exception(says: bytes, autojump_clock: MockClock) -> None:
     assert await asked(Peer(1), says=says) == 0
@@ -179,7 +188,9 @@ def test_a_peer_has_one_set_the_newest() -> None:
     book = RowBook()
     newer = signed(2, rows=(ROW, ROW))
     assert book.add(signed(2, day=TODAY - 3), today=TODAY) is book.add(newer, today=TODAY) is None
-    assert book.add(signed(2, day=TODAY - 1), today=TODAY) is None
+    assert book.add(signed(2, day=TODAY - 1), today=TODAY) == STALE
+    forged = msgspec.structs.replace(newer, day=TODAY - 2, signature="00" * 64)
+    assert book.add(forged, today=TODAY) == STALE
     assert book.newest(9) == (newer,)
     assert book.heard() == (Heard(identity(2).peer_id, ROW),) * 2
     assert book.heard(without=identity(2).peer_id) == ()
@@ -189,6 +200,8 @@ def test_a_full_book_lets_the_oldest_go_and_forgets_what_is_old() -> None:
     book = RowBook(max_peers=2)
     for number, day in ((2, TODAY - 5), (3, TODAY - 1), (4, TODAY)):
         book.add(signed(number, day=day), today=TODAY)
+    assert [kept.peer_id for kept in book.newest(9)] == [identity(3).peer_id, identity(4).peer_id]
+    assert book.add(signed(6, day=TODAY - 3), today=TODAY) == STALE
     assert [kept.peer_id for kept in book.newest(9)] == [identity(3).peer_id, identity(4).peer_id]
     book.add(signed(5, day=TODAY + 31), today=TODAY + 31)
     assert [kept.peer_id for kept in book.newest(9)] == [identity(5).peer_id]
