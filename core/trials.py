@@ -74,6 +74,8 @@ def _ranked(model: MetaModel, now_is: Situation) -> tuple[Ranked, ...]:
     estimates = model.estimates(
         now_is.card, now_is.machine, benchmark=now_is.benchmark, goal=now_is.goal, measured=now_is.measured
     )
-    ours = model.predict(now_is.incumbent, home, card=now_is.card, benchmark=now_is.benchmark)
+    ours = next((estimate for plan, estimate in estimates if plan == now_is.incumbent), None)
+    if ours is None:
+        ours = model.predict(now_is.incumbent, home, card=now_is.card, benchmark=now_is.benchmark)
     others = [(plan, estimate) for plan, estimate in estimates if plan != now_is.incumbent]
     return rank([*others, (now_is.incumbent, ours)], goal=now_is.goal, timetables=model.timetables)

@@ -80,6 +80,8 @@ def best_of_each_kind(ranked: Sequence[Ranked]) -> list[tuple[int, Ranked]]:
     places = {row.plan: place for place, row in enumerate(ranked, start=1)}
     for row in ranked:
         kinds.setdefault((row.plan.runtime, row.plan.device_id, row.plan.quantization), []).append(row)
+    if not kinds:
+        return []
     chosen, *others = kinds.values()
     best = [chosen[0], *(best_of(rows) for rows in others)]
     return [(places[row.plan], row) for row in best]

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core.device import Device, DeviceKind, Machine
+from core.device import Benchmark, Device, DeviceKind, Machine, ModelShape
 from core.job import QualityClass
 from core.metamodel.evidence import Experience
 from core.metamodel.goal import Goal
@@ -88,6 +88,24 @@ def test_a_plan_is_outdone_by_one_that_was_measured_to_be_far_faster(model: Meta
     best = model.choose(CARD, now_is.machine, benchmark=None, goal=now_is.goal)
     assert isinstance(best, Choice)
     assert not is_outdone(model, msgspec.structs.replace(now_is, incumbent=best.plan))
+
+
+@pytest.mark.parametrize(("bandwidth", "slope"), [(70.0, 0.05), (70.0, 0.6), (25.0, 0.1)])
+def test_a_plan_that_was_just_chosen_is_not_outdone(model: MetaModel, bandwidth: float, slope: float) -> None:
+    """Also where the device that was measured is not the one that the first benchmark ran on."""
+    gpu = Device("Vulkan0", "AMD Radeon Graphics", DeviceKind.INTEGRATED_GPU, "Vulkan", GIB, GIB // 2)
+    cpu = Device("CPU", "AMD Ryzen 7", DeviceKind.CPU, "CPU", 32 * GIB, 24 * GIB)
+    machine = Machine((gpu, cpu), 8, 32 * GIB, "llama.cpp 1")
+    first = Benchmark(1.0, gpu, "llama.cpp 1", 60.0, 4.0, "m", "F16", 16_070_000_000, 50.0, 2.0, {1: 2.0})
+    by_batch = {n: n * 30.0 * (1 + slope) / (1 + slope * n) for n in (1, 2, 4, 8)}
+    shape = ModelShape(1_000_000_000, 16, 2048, 1024)
+    own = Benchmark(
+        1.0, cpu, "llama.cpp 1", bandwidth, 1.0, "made", "Q4_K_M", 650_000_000, 200.0, 30.0, by_batch, shape=shape
+    )
+    model.experience = Experience(SpeedRecord(), "llama.cpp 1")
+    choice = model.choose(CARD, machine, benchmark=first, goal=Goal(), measured=(own,))
+    assert isinstance(choice, Choice)
+    assert not is_outdone(model, Situation(CARD, choice.plan, machine, Goal(), first, (own,)))
 
 
 def test_what_the_loaded_worker_takes_is_free_without_it() -> None:

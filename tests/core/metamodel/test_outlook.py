@@ -96,3 +96,7 @@ def test_where_nothing_fits_the_memory_that_would_do_is_told(model: MetaModel) -
     assert isinstance(found.choice, NoPlan)
     [change] = [change for change in found.changes if change.more_bytes]
     assert change.plan is not None and change.plan.gpu_layers > 0
+
+
+def test_of_no_plans_none_is_the_best_of_its_kind() -> None:
+    assert best_of_each_kind(()) == []
